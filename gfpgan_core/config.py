@@ -1,0 +1,112 @@
+"""Settings of networks and of the pipeline: frozen, checked when made, free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gfpgan_core.errors import InputError
+
+
+def _require(holds: bool, text: str) -> None:
+    if not holds:
+        raise InputError(text)
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Shape of a GFPGAN generator; the defaults are those of the v1.2, v1.3 and v1.4 releases.
+
+    Source: GFPGAN (arXiv 2101.04061, section 3) and the hyper-parameters of the official releases.
+    """
+
+    face_size_px: int = 512
+    """Side of the square crop, in and out; a power of two."""
+    channel_multiplier: int = 2
+    """Width of the levels from 64 px up, relative to StyleGAN2's small configuration."""
+    narrow: float = 1.0
+    """Width of every level, relative to StyleGAN2's."""
+    style_features: int = 512
+    """Length of one layer's style code."""
+    mlp_layers: int = 8
+    """Layers of the mapping network (only sampling the prior from z runs it; files contain it)."""
+    resampling: Literal["bilinear", "fir"] = "bilinear"
+    """`fir`: StyleGAN2's own [1,3,3,1] filters, as in the original v1; `bilinear`: the clean form."""
+    residual: bool = False
+    """Add the degraded crop to the output, so that the network learns the difference only."""
+
+    def __post_init__(self) -> None:
+        size = self.face_size_px
+        _require(
+            8 <= size <= 1024 and size & (size - 1) == 0,
+            f"face_size_px is {size}; allowed: a power of two from 8 to 1024",
+        )
+        _require(
+            self.channel_multiplier in (1, 2, 4),
+            f"channel_multiplier is {self.channel_multiplier}; allowed: 1, 2, 4",
+        )
+        _require(0 < self.narrow <= 2, f"narrow is {self.narrow}; allowed: above 0, at most 2")
+        _require(
+            self.style_features > 0, f"style_features is {self.style_features}; must be positive"
+        )
+        _require(self.mlp_layers >= 0, f"mlp_layers is {self.mlp_layers}; must not be negative")
+        _require(
+            self.resampling in ("bilinear", "fir"),
+            f"resampling is {self.resampling!r}; allowed: 'bilinear', 'fir'",
+        )
+        _require(
+            min(self.unet_channels(level) for level in self.levels_px) >= 1,
+            f"narrow {self.narrow} leaves no channel at {size} px: enlarge it",
+        )
+
+    @property
+    def levels_px(self) -> tuple[int, ...]:
+        """Sides of the feature maps, from 4 px up to `face_size_px`."""
+        return tuple(2**i for i in range(2, self.face_size_px.bit_length()))
+
+    @property
+    def style_count(self) -> int:
+        """How many style codes the decoder takes: two convolutions a level and the last RGB layer."""
+        return 2 * len(self.levels_px)
+
+    def decoder_channels(self, level_px: int) -> int:
+        """Channels of the StyleGAN2 decoder at a level."""
+        base = 512 if level_px <= 32 else 16384 // level_px * self.channel_multiplier
+        return int(base * self.narrow)
+
+    def unet_channels(self, level_px: int) -> int:
+        """Channels of the U-Net at a level: half of the decoder's."""
+        base = 512 if level_px <= 32 else 16384 // level_px * self.channel_multiplier
+        return int(base * (self.narrow * 0.5))
+
+
+@dataclass(frozen=True)
+class RestoreFormerConfig:
+    """Shape of RestoreFormer; the defaults are the official release's.
+
+    Source: RestoreFormer (arXiv 2201.06374), as packaged with GFPGAN 1.3.8.
+    """
+
+    face_size_px: int = 512
+    base_channels: int = 64
+    channel_factors: tuple[int, ...] = (1, 2, 2, 4, 4, 8)
+    """Width of each level relative to `base_channels`, from full size down."""
+    blocks_per_level: int = 2
+    attention_px: int = 16
+    """Levels with feature maps of this side have attention."""
+    heads: int = 8
+    latent_channels: int = 256
+    codebook_size: int = 1024
+
+    def __post_init__(self) -> None:
+        lowest = self.face_size_px >> (len(self.channel_factors) - 1)
+        _require(
+            lowest == self.attention_px,
+            f"the lowest level is {lowest} px, attention_px is {self.attention_px}: they must agree",
+        )
+        _require(
+            self.base_channels % 32 == 0, f"base_channels is {self.base_channels}; 32 must divide it"
+        )
+
+
+NetworkConfig = GeneratorConfig | RestoreFormerConfig

@@ -1,0 +1,204 @@
+"""The StyleGAN2 decoder with spatial feature transform (SFT).
+
+Source: StyleGAN2 (arXiv 1912.04958), GFPGAN (arXiv 2101.04061, section 3.3). Attribute names are
+those of the releases' state dicts. Unlike upstream, styles scale the activations and not the
+weights: y = demod * conv(x * s, W). The result is the same, the weights are constants, and one
+convolution serves the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gfpgan_core.config import GeneratorConfig
+from gfpgan_core.networks.resample import bilinear, fir_blur, fir_upsample
+
+_DEMODULATION_EPS = 1e-8  # the releases' value
+
+
+class NormStyleCode(nn.Module):
+    """Scales each (N, S) code to unit mean square."""
+
+    def forward(self, style_code: Tensor) -> Tensor:
+        return style_code * torch.rsqrt(style_code.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class ModulatedConv2d(nn.Module):
+    """A convolution whose input channels are scaled by a style, optionally doubling the resolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        style_features: int,
+        *,
+        demodulate: bool = True,
+        upsample: bool = False,
+        resampling: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        self.demodulate = demodulate
+        self.upsample = upsample
+        self.resampling = resampling
+        self.padding_px = kernel_size // 2
+        self.modulation = nn.Linear(style_features, in_channels)
+        nn.init.kaiming_normal_(self.modulation.weight, nonlinearity="linear")
+        nn.init.ones_(self.modulation.bias)
+        gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight = nn.Parameter(
+            gain * torch.randn(1, out_channels, in_channels, kernel_size, kernel_size)
+        )
+
+    def forward(self, x: Tensor, style_code: Tensor) -> Tensor:
+        """(N, C_in, H, W) and (N, S) -> (N, C_out, H, W), or twice that size when upsampling."""
+        style = self.modulation(style_code)  # (N, C_in)
+        weight = self.weight[0]
+        y = self._convolve(x * style[:, :, None, None].to(x.dtype), weight.to(x.dtype))
+        if not self.demodulate:
+            return y
+        # In float32: the sum over 4608 squares of an fp16 or bf16 weight loses too much.
+        energy = style.float().square() @ weight.float().square().sum(dim=(2, 3)).T
+        demod = torch.rsqrt(energy + _DEMODULATION_EPS)  # (N, C_out)
+        return y * demod[:, :, None, None].to(y.dtype)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        if not self.upsample:
+            return F.conv2d(x, weight, padding=self.padding_px)
+        if self.resampling == "bilinear":
+            return F.conv2d(bilinear(x, 2), weight, padding=self.padding_px)
+        # StyleGAN2 doesn't flip the kernel for the transposed convolution: neither do its weights.
+        return fir_blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, gain=4)
+
+
+class StyleConv(nn.Module):
+    """Modulated convolution, noise, bias, leaky ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style_features: int,
+        *,
+        upsample: bool = False,
+        resampling: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        self.modulated_conv = ModulatedConv2d(
+            in_channels, out_channels, 3, style_features, upsample=upsample, resampling=resampling
+        )
+        self.weight = nn.Parameter(torch.zeros(1))  # strength of the noise
+        self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
+
+    def forward(self, x: Tensor, style_code: Tensor, noise: Tensor) -> Tensor:
+        # sqrt(2): StyleGAN2's gain of the leaky ReLU, which the clean releases keep here because
+        # demodulation would undo it inside the weights.
+        y = self.modulated_conv(x, style_code) * math.sqrt(2)
+        y = y + (self.weight * noise + self.bias).to(y.dtype)
+        return F.leaky_relu(y, 0.2)
+
+
+class ToRGB(nn.Module):
+    """Adds this level's colours to the enlarged image of the level below."""
+
+    def __init__(self, in_channels: int, style_features: int, resampling: str = "bilinear") -> None:
+        super().__init__()
+        self.resampling = resampling
+        self.modulated_conv = ModulatedConv2d(in_channels, 3, 1, style_features, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x: Tensor, style_code: Tensor, image: Tensor | None = None) -> Tensor:
+        rgb = self.modulated_conv(x, style_code) + self.bias.to(x.dtype)
+        if image is None:
+            return rgb
+        return rgb + (bilinear(image, 2) if self.resampling == "bilinear" else fir_upsample(image))
+
+
+class ConstantInput(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, batch: int) -> Tensor:
+        return self.weight.expand(batch, -1, -1, -1)
+
+
+class StyleGAN2Decoder(nn.Module):
+    """Style codes, and optionally SFT conditions, to an image.
+
+    Without conditions it is a StyleGAN2 generator in W space; `style_mlp` maps z to W.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        features = config.style_features
+        resampling = config.resampling
+        mapping: list[nn.Module] = [NormStyleCode()]
+        for _ in range(config.mlp_layers):
+            mapping += [nn.Linear(features, features), nn.LeakyReLU(0.2)]
+        self.style_mlp = nn.Sequential(*mapping)
+
+        channels = config.decoder_channels(4)
+        self.constant_input = ConstantInput(channels)
+        self.style_conv1 = StyleConv(channels, channels, features)
+        self.to_rgb1 = ToRGB(channels, features)
+        self.style_convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
+        self.noises = nn.Module()
+        self.noises.register_buffer("noise0", torch.randn(1, 1, 4, 4))
+        for level_px in config.levels_px[1:]:
+            previous, channels = channels, config.decoder_channels(level_px)
+            self.style_convs.append(
+                StyleConv(previous, channels, features, upsample=True, resampling=resampling)
+            )
+            self.style_convs.append(StyleConv(channels, channels, features))
+            self.to_rgbs.append(ToRGB(channels, features, resampling))
+            for index in (len(self.style_convs) - 1, len(self.style_convs)):
+                noise = torch.randn(1, 1, level_px, level_px)
+                self.noises.register_buffer(f"noise{index}", noise)
+
+    def forward(
+        self,
+        style_codes: Tensor,
+        conditions: Sequence[tuple[Tensor, Tensor]] = (),
+        *,
+        random_noise: bool = False,
+    ) -> Tensor:
+        """An image (N, 3, size, size), about -1..1, unclipped.
+
+        Args:
+            style_codes: (N, style_count, S), one code a layer.
+            conditions: (sft_scale, sft_shift) a level from 8 px up, each of half the level's channels.
+            random_noise: draw noise anew (training); otherwise the stored noise, always the same.
+        """
+
+        def noise(index: int) -> Tensor:
+            stored = self.noises.get_buffer(f"noise{index}")
+            if not random_noise:
+                return stored
+            return torch.randn(
+                len(style_codes), *stored.shape[1:], device=stored.device, dtype=stored.dtype
+            )
+
+        x = self.constant_input(len(style_codes)).to(style_codes.dtype)
+        x = self.style_conv1(x, style_codes[:, 0], noise(0))
+        image = self.to_rgb1(x, style_codes[:, 1])
+        for level, to_rgb in enumerate(self.to_rgbs):
+            first = 2 * level + 1
+            x = self.style_convs[first - 1](x, style_codes[:, first], noise(first))
+            if level < len(conditions):
+                x = spatial_feature_transform(x, *conditions[level])
+            x = self.style_convs[first](x, style_codes[:, first + 1], noise(first + 1))
+            image = to_rgb(x, style_codes[:, first + 2], image)
+        return image
+
+
+def spatial_feature_transform(x: Tensor, sft_scale: Tensor, sft_shift: Tensor) -> Tensor:
+    """The second half of the channels scaled and shifted per pixel; the first half as it was."""
+    untouched, modulated = x.chunk(2, dim=1)
+    return torch.cat([untouched, torch.addcmul(sft_shift, modulated, sft_scale)], dim=1)

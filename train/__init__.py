@@ -1,0 +1,1 @@
+"""Training of GFPGAN generators: degradations, data, losses, loop and checkpoints."""

@@ -1,0 +1,58 @@
+"""`python -m train --config FILE`: trains, or resumes, the run that a configuration describes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+
+from gfpgan_core.errors import InputError
+from train.config import load_config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 1 after a message on what was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="YAML file, see configs/")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a value, e.g. --set steps=100 --set losses.pyramid=0",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the configuration and stop")
+    parser.add_argument("--export", type=Path, help="write the averaged weights here (safetensors)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        config = load_config(options.config, options.set)
+        if options.dry_run:
+            from gfpgan_core.networks.gfpgan import GFPGAN
+
+            parameters = sum(p.numel() for p in GFPGAN(config.generator).parameters())
+            print(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), end="")
+            print(f"# generator: {parameters:,} parameters")
+            return 0
+        from train.loop import TrainingError, train
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        network = train(config)
+        if options.export:
+            from gfpgan_core.weights import save_safetensors
+
+            save_safetensors(network, options.export)
+    except (InputError, TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The degradation model of GFPGAN: blur, downsampling, noise, JPEG, then colour and grey.
+
+Source: arXiv 2101.04061, section 4.1. Pure functions: images in and out, every draw from the
+generator that is handed in. Units are pixels and grey levels of the full-size crop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gfpgan_core.errors import InputError
+
+ImageU8 = NDArray[np.uint8]
+
+# The paper's kernel is 41 px wide at 512 px; 4 sigma of the largest blur would need 81.
+_KERNEL_SIDE_PX = 41
+
+
+@dataclass(frozen=True)
+class DegradationConfig:
+    """Ranges to draw from, uniformly, both ends included. The defaults are the paper's."""
+
+    blur_probability: float = 1.0
+    anisotropic_share: float = 0.5
+    """Share of the blurs with two different sigmas and a turn."""
+    blur_sigma_px: tuple[float, float] = (0.1, 10.0)
+    downsample_factor: tuple[float, float] = (0.8, 8.0)
+    """Below 1 enlarges."""
+    noise_sigma: tuple[float, float] = (0.0, 20.0)
+    """Standard deviation in grey levels of 0..255."""
+    jpeg_quality: tuple[int, int] = (60, 100)
+    colour_shift_probability: float = 0.3
+    colour_shift: float = 20.0
+    """Largest shift of a channel, in grey levels; the ground truth keeps its colours."""
+    colour_jitter_probability: float = 0.3
+    brightness: tuple[float, float] = (0.5, 1.5)
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.0, 1.5)
+    hue_degrees: tuple[float, float] = (-36.0, 36.0)
+    grey_probability: float = 0.01
+    """A grey input has a grey ground truth as well: the network learns to keep grey photos grey."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name.endswith(("_probability", "_share")) and not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}; allowed: 0 to 1")
+            if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
+                raise InputError(f"{name} is {value}; allowed: two numbers, the smaller first")
+        if self.blur_sigma_px[0] <= 0 or self.downsample_factor[0] <= 0:
+            raise InputError("blur_sigma_px and downsample_factor must be above 0")
+        if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
+            raise InputError(f"jpeg_quality is {self.jpeg_quality}; allowed: 1 to 100")
+        if self.noise_sigma[0] < 0:
+            raise InputError(f"noise_sigma is {self.noise_sigma}; must not be negative")
+
+
+def blur_kernel(
+    sigma_x_px: float, sigma_y_px: float, turn_radians: float, side_px: int = _KERNEL_SIDE_PX
+) -> NDArray[np.float32]:
+    """(side, side) Gaussian of sum 1 whose axes are turned anticlockwise from x by the angle."""
+    radius = side_px // 2
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
+    cos, sin = math.cos(turn_radians), math.sin(turn_radians)
+    along, across = cos * x + sin * y, cos * y - sin * x
+    kernel = np.exp(-0.5 * ((along / sigma_x_px) ** 2 + (across / sigma_y_px) ** 2))
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def blur(image: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
+    """The image under a random isotropic or anisotropic Gaussian."""
+    sigma_x, sigma_y = rng.uniform(*config.blur_sigma_px, size=2)
+    turn = rng.uniform(-math.pi, math.pi)
+    if rng.random() >= config.anisotropic_share:
+        sigma_y = sigma_x
+    kernel = blur_kernel(sigma_x, sigma_y, turn)
+    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def downsample(image: ImageU8, factor: float) -> ImageU8:
+    """The image reduced by the factor, bilinearly as in the paper: it may alias, as phones do."""
+    height, width = image.shape[:2]
+    size_wh = (max(1, round(width / factor)), max(1, round(height / factor)))
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def add_noise(image: ImageU8, sigma: float, rng: np.random.Generator) -> ImageU8:
+    """The image plus independent Gaussian noise of `sigma` grey levels a channel, rounded."""
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def jpeg(image: ImageU8, quality: int) -> ImageU8:
+    """The RGB image after a JPEG round trip."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # our own bytes
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def grey(image: ImageU8) -> ImageU8:
+    """The image's luma (BT.601) in all three channels."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def colour_jitter(
+    image: ImageU8, config: DegradationConfig, rng: np.random.Generator
+) -> ImageU8:
+    """Brightness, contrast, saturation and hue changed, in random order."""
+    pixels = image.astype(np.float32) / 255
+    for change in rng.permutation(4):
+        if change == 0:
+            pixels = pixels * rng.uniform(*config.brightness)
+        elif change == 1:
+            mean = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).mean()
+            pixels = mean + (pixels - mean) * rng.uniform(*config.contrast)
+        elif change == 2:
+            luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+            pixels = luma + (pixels - luma) * rng.uniform(*config.saturation)
+        else:
+            hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)  # float hue: degrees
+            hsv[..., 0] = (hsv[..., 0] + rng.uniform(*config.hue_degrees)) % 360
+            pixels = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.float32)
+        pixels = np.clip(pixels, 0, 1).astype(np.float32)
+    return np.rint(pixels * 255).astype(np.uint8)
+
+
+def degrade(
+    gt: ImageU8, config: DegradationConfig, rng: np.random.Generator
+) -> tuple[ImageU8, ImageU8]:
+    """The degraded crop and its ground truth, both the size of `gt` (H, W, 3) RGB.
+
+    The ground truth differs from `gt` only where both are made grey. `gt` isn't modified.
+    """
+    height, width = gt.shape[:2]
+    lq = gt
+    if rng.random() < config.blur_probability:
+        lq = blur(lq, config, rng)
+    lq = downsample(lq, rng.uniform(*config.downsample_factor))
+    lq = add_noise(lq, rng.uniform(*config.noise_sigma), rng)
+    lq = jpeg(lq, int(rng.integers(*config.jpeg_quality, endpoint=True)))
+    lq = np.asarray(cv2.resize(lq, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if rng.random() < config.colour_shift_probability:
+        shift = rng.uniform(-config.colour_shift, config.colour_shift, size=3)
+        lq = np.clip(np.rint(lq + shift), 0, 255).astype(np.uint8)
+    if rng.random() < config.colour_jitter_probability:
+        lq = colour_jitter(lq, config, rng)
+    if rng.random() < config.grey_probability:
+        return grey(lq), grey(gt)
+    return lq, gt
