@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from gfpgan_core.errors import InputError
+
+MIN_SIDE_PX = 16
+MAX_SIDE_PX = 16_384
+MAX_INPUT_MEGAPIXELS = 64
+MAX_OUTPUT_MEGAPIXELS = 128
+MIN_SCALE, MAX_SCALE = 0.25, 8.0
+
+Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
+Faces = Literal["all", "largest", "center"]
 
 
 def _require(holds: bool, text: str) -> None:
@@ -110,3 +119,63 @@ class RestoreFormerConfig:
 
 
 NetworkConfig = GeneratorConfig | RestoreFormerConfig
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """What to do with one photo."""
+
+    scale: float = 2.0
+    """Side of the result relative to the input's: exactly round(side * scale) px."""
+    blend: float = 1.0
+    """Share of the restored face: 0 leaves the faces as they are, 1 replaces them."""
+    background: Background = "none"
+    """How everything but the faces is enlarged: `none` is Lanczos interpolation."""
+    faces: Faces = "all"
+    """Which of the faces found are restored."""
+    aligned: bool = False
+    """The photo is one aligned, square face: no detection; the whole crop is the result."""
+    min_eye_distance_px: float = 5.0
+    """Smaller faces are left alone. 5 is upstream's."""
+    min_score: float = 0.5
+    """Detections below it are left alone, 0..1."""
+
+    def __post_init__(self) -> None:
+        _require(
+            MIN_SCALE <= self.scale <= MAX_SCALE,  # refuses nan as well
+            f"scale is {self.scale}; allowed: {MIN_SCALE:g} to {MAX_SCALE:g}",
+        )
+        _require(0 <= self.blend <= 1, f"blend is {self.blend}; allowed: 0 to 1")
+        _require(
+            self.background in get_args(Background),
+            f"background is {self.background!r}; allowed: {', '.join(get_args(Background))}",
+        )
+        _require(
+            self.faces in get_args(Faces),
+            f"faces is {self.faces!r}; allowed: {', '.join(get_args(Faces))}",
+        )
+        _require(
+            self.min_eye_distance_px >= 0,
+            f"min_eye_distance_px is {self.min_eye_distance_px}; must not be negative",
+        )
+        _require(0 <= self.min_score <= 1, f"min_score is {self.min_score}; allowed: 0 to 1")
+
+    def output_size_wh(self, width: int, height: int) -> tuple[int, int]:
+        """The result's size in pixels.
+
+        Raises:
+            InputError: it is larger than allowed, or empty.
+        """
+        size_wh = round(width * self.scale), round(height * self.scale)
+        _require(
+            min(size_wh) >= 1,
+            f"scale {self.scale} makes {width}x{height} px vanish: enlarge it",
+        )
+        _require(
+            size_wh[0] * size_wh[1] <= MAX_OUTPUT_MEGAPIXELS * 1e6
+            and max(size_wh) <= 2 * MAX_SIDE_PX,
+            f"{width}x{height} px at scale {self.scale} makes {size_wh[0]}x{size_wh[1]} px; allowed"
+            f" are at most {MAX_OUTPUT_MEGAPIXELS} megapixels and {2 * MAX_SIDE_PX} px a side:"
+            " lower the scale or resize the photo first",
+        )
+        return size_wh

@@ -1,0 +1,155 @@
+"""`python -m gfpgan_core restore`: photos in, restored photos out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background, RestoreOptions
+from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+
+if TYPE_CHECKING:
+    from gfpgan_core.pipeline import FaceRestorer, Restoration
+
+# Spelled out: the networks' table imports nothing heavy, but the help must stay instant.
+_VERSIONS = ("v1", "v1.2", "v1.3", "v1.4", "RestoreFormer", "compact")
+_DETECTORS = ("auto", "centerface", "retinaface-resnet50", "retinaface-mobilenet")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gfpgan_core", description="Restores faces.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    restore = commands.add_parser("restore", help="restore the faces in photos")
+    add = restore.add_argument
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="photos, or folders of photos")
+    add("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+    add("--version", choices=_VERSIONS, default="v1.4", help="default: v1.4")
+    add("--weights", type=Path, metavar="FILE", help="weights of your own instead of a version")
+    add("--scale", type=float, default=2.0, help=f"{MIN_SCALE:g} to {MAX_SCALE:g}, default: 2")
+    add("--background", choices=get_args(Background), default="none", help="default: none")
+    add("--blend", type=float, default=1.0, help="0: faces unchanged, 1 (default): restored")
+    add("--aligned", action="store_true", help="the inputs are aligned, square faces")
+    which = restore.add_mutually_exclusive_group()
+    which.add_argument("--only-center-face", action="store_true")
+    which.add_argument("--only-largest-face", action="store_true")
+    add("--min-eye-distance", type=float, default=5.0, metavar="PX", help="default: 5")
+    add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
+    add("--detector", choices=_DETECTORS, default="auto", help="default: auto")
+    add("--mask", choices=("auto", "template", "parsing"), default="auto", help="default: auto")
+    add("--format", choices=("auto", "png", "jpg", "webp"), default="auto", help="default: auto")
+    add("--save-faces", action="store_true", help="write each face, before and after, as well")
+    add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, 1 if any photo failed, 2 for a misuse of the command."""
+    options = _parser().parse_args(arguments)
+    try:
+        restore_options = RestoreOptions(
+            scale=options.scale,
+            blend=options.blend,
+            background=options.background,
+            faces="center"
+            if options.only_center_face
+            else ("largest" if options.only_largest_face else "all"),
+            aligned=options.aligned,
+            min_eye_distance_px=options.min_eye_distance,
+            min_score=options.min_score,
+        )
+        paths = list(_photos(options.inputs))
+        restorer = _load(options)
+    except (InputError, WeightsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return _restore_all(paths, restorer, restore_options, options)
+
+
+def _photos(inputs: Iterable[Path]) -> Iterable[Path]:
+    """The files named, and the images in the folders named."""
+    from gfpgan_core.images import SUFFIXES
+
+    for path in inputs:
+        if not path.is_dir():
+            yield path  # reading it tells what is wrong with it
+            continue
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputError(f"{path} holds no image ({', '.join(SUFFIXES)})")
+        yield from found
+
+
+def _load(options: argparse.Namespace) -> FaceRestorer:
+    from gfpgan_core.pipeline import FaceRestorer
+
+    chosen = {"detector": options.detector, "mask": options.mask, "device": options.device}
+    if options.weights:
+        return FaceRestorer.from_file(options.weights, **chosen)
+    return FaceRestorer.from_release(options.version, **chosen)
+
+
+def _restore_all(
+    paths: list[Path],
+    restorer: FaceRestorer,
+    restore_options: RestoreOptions,
+    options: argparse.Namespace,
+) -> int:
+    from tqdm import tqdm
+
+    failures = 0
+    written: set[Path] = {path.resolve() for path in paths}  # an input is never overwritten
+    progress = tqdm(paths, unit="photo", disable=len(paths) < 2)
+    for path in progress:
+        started = time.perf_counter()
+        try:
+            restoration = restorer.restore(path, restore_options)
+            target = _save(restoration, path, options.output, options.format, written)
+            if options.save_faces:
+                _save_faces(restoration, target)
+        except (InputError, WeightsError, CropFailedError, MemoryError) as error:
+            progress.write(f"{path}: FAILED: {error}", file=sys.stderr)
+            failures += 1
+            continue
+        count = len(restoration.faces)
+        found = "aligned" if options.aligned else f"{count} face{'s' * (count != 1)}"
+        progress.write(f"{path}: {found}, {time.perf_counter() - started:.1f} s -> {target}")
+    if failures:
+        print(f"{failures} of {len(paths)} failed", file=sys.stderr)
+    return int(failures > 0)
+
+
+def _save(
+    restoration: Restoration, source: Path, folder: Path, wanted: str, written: set[Path]
+) -> Path:
+    """Where the result was written: DIR/<stem>.<ext>, numbered if that name is taken in this run."""
+    suffix = restoration.format_for(wanted)
+    target = folder / f"{source.stem}.{suffix}"
+    number = 2
+    while target.resolve() in written:
+        target = folder / f"{source.stem}_{number}.{suffix}"
+        number += 1
+    written.add(target.resolve())
+    return restoration.save(target)
+
+
+def _save_faces(restoration: Restoration, target: Path) -> None:
+    """DIR/faces/<stem>_<n>.png and the pair <stem>_<n>_before_after.png."""
+    import numpy as np
+
+    from gfpgan_core import images
+
+    folder = target.parent / "faces"
+    pairs = zip(restoration.crops, restoration.restored_crops, strict=True)
+    for number, (before, after) in enumerate(pairs):
+        name = f"{target.stem}_{number}"
+        images.write(folder / f"{name}.png", images.encode(after, None, "png"))
+        pair = images.encode(np.hstack([before, after]), None, "png")
+        images.write(folder / f"{name}_before_after.png", pair)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The whole photo enlarged by a Real-ESRGAN network, tile by tile."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gfpgan_core import compat, geometry
+from gfpgan_core.errors import InputError
+from gfpgan_core.images import ImageU8
+from gfpgan_core.releases import BACKGROUNDS
+from gfpgan_core.weights import load_strictly, locate, read_state
+
+_logger = logging.getLogger(__name__)
+
+_TILE_PX = 400
+_MIN_TILE_PX = 64
+# Context around a tile that is computed and thrown away, upstream's value. The residual networks
+# see further, but their response has faded by then: see `test_tiles_leave_no_seams`.
+_OVERLAP_PX = 10
+
+_NATIVE_SCALE = {"realesrgan-x4v3": 4, "realesrgan-x2plus": 2, "realesrgan-x4plus": 4}
+
+
+class BackgroundUpsampler:
+    """A Real-ESRGAN network and its scale; images in, images of any wanted size out."""
+
+    def __init__(
+        self, network: nn.Module, native_scale: int, device: str = "cpu", tile_px: int = _TILE_PX
+    ) -> None:
+        self.network = network
+        self.native_scale = native_scale
+        self.device = device
+        self.tile_px = tile_px
+
+    def __call__(self, image: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
+        """(H, W, 3) RGB enlarged to `size_wh`; halves the tiles as long as memory runs out.
+
+        Raises:
+            MemoryError: even the smallest tiles don't fit.
+        """
+        tile_px = self.tile_px
+        while True:
+            try:
+                enlarged = self._enlarge(image, tile_px)
+                return np.asarray(geometry.resize(enlarged, size_wh), np.uint8)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if tile_px // 2 < _MIN_TILE_PX:
+                    raise MemoryError(
+                        f"memory doesn't suffice for tiles of {tile_px} px: use a smaller photo or"
+                        " --background none"
+                    ) from error
+                _logger.warning("out of memory with tiles of %d px: halving them", tile_px)
+                tile_px //= 2
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _enlarge(self, image: ImageU8, tile_px: int) -> ImageU8:
+        scale = self.native_scale
+        height, width = image.shape[:2]
+        result = np.empty((height * scale, width * scale, 3), np.uint8)
+        for y, x in _tiles(height, width, tile_px):
+            bottom, right = min(y + tile_px, height), min(x + tile_px, width)
+            top_seen, left_seen = max(y - _OVERLAP_PX, 0), max(x - _OVERLAP_PX, 0)
+            part = image[top_seen : bottom + _OVERLAP_PX, left_seen : right + _OVERLAP_PX]
+            seen = self._run(part)
+            inner = seen[(y - top_seen) * scale :, (x - left_seen) * scale :]
+            size = ((bottom - y) * scale, (right - x) * scale)
+            result[y * scale : bottom * scale, x * scale : right * scale] = inner[
+                : size[0], : size[1]
+            ]
+        return result
+
+    def _run(self, part: ImageU8) -> ImageU8:
+        """One tile through the network; odd sides are padded, as x2plus needs even ones."""
+        height, width = part.shape[:2]
+        padded = np.pad(part, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        dtype = next(self.network.parameters()).dtype
+        planes = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))
+        batch = planes[None].to(self.device, dtype) / 255
+        output: Tensor = self.network(batch)
+        levels = output[0].float().clamp(0, 1).mul(255).round().byte()
+        enlarged = levels.permute(1, 2, 0).cpu().numpy()
+        scale = self.native_scale
+        return np.asarray(enlarged[: height * scale, : width * scale], np.uint8)
+
+
+def _tiles(height: int, width: int, tile_px: int) -> Iterator[tuple[int, int]]:
+    """Top and left of each tile."""
+    for row in range(math.ceil(height / tile_px)):
+        for column in range(math.ceil(width / tile_px)):
+            yield row * tile_px, column * tile_px
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    # The CPU allocator has no exception type of its own.
+    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
+
+
+@lru_cache(maxsize=None)
+def load_background(name: str, device: str = "cpu") -> BackgroundUpsampler:
+    """One of the Real-ESRGAN networks by name; loaded once in a process.
+
+    Raises:
+        InputError: unknown name.
+        WeightsError: its weights can't be had.
+    """
+    if name not in BACKGROUNDS:
+        raise InputError(f"background is {name!r}; allowed: none, {', '.join(BACKGROUNDS)}")
+    return load_background_file(locate(BACKGROUNDS[name]), _NATIVE_SCALE[name], device)
+
+
+def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> BackgroundUpsampler:
+    """A Real-ESRGAN network from a file, RRDBNet or SRVGGNetCompact as its names tell.
+
+    Raises:
+        WeightsError: unreadable, or of another kind.
+    """
+    state, _ = read_state(path)
+    network = _network_for(state, native_scale)
+    load_strictly(network, state, path)
+    half = device != "cpu"
+    network = network.to(device, torch.float16 if half else torch.float32)
+    return BackgroundUpsampler(network.eval().requires_grad_(False), native_scale, device)
+
+
+def _network_for(state: dict[str, Tensor], native_scale: int) -> nn.Module:
+    """The untrained network of the file's kind and depth."""
+    compat.restore_functional_tensor()
+    if any(name.startswith("conv_first") for name in state):
+        from basicsr.archs.rrdbnet_arch import RRDBNet
+
+        blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("body."))
+        return RRDBNet(3, 3, scale=native_scale, num_feat=64, num_block=blocks, num_grow_ch=32)
+    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+
+    # first convolution and activation, `depth` pairs of both, last convolution
+    depth = (max(int(n.split(".")[1]) for n in state if n.startswith("body.")) - 2) // 2
+    return SRVGGNetCompact(3, 3, 64, depth, native_scale, act_type="prelu")

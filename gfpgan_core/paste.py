@@ -1,0 +1,193 @@
+"""Restored crops back into the image, each touching its own region only.
+
+What is added to the image is the *difference* that the network made, not the crop: a face that
+was not changed comes back exactly, and detail finer than the crop stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gfpgan_core import geometry, images
+from gfpgan_core.align import Crop
+from gfpgan_core.errors import InputError
+from gfpgan_core.geometry import Transform
+from gfpgan_core.images import ImageU8
+from gfpgan_core.releases import PARSING
+from gfpgan_core.weights import is_present, locate, load_strictly, read_state
+
+Mask = NDArray[np.float32]
+
+# Restored crops (size, size, 3), all of one size, to their masks (size, size), 0..1.
+Masker = Callable[[list[ImageU8]], list[Mask]]
+
+# At 512 px: the feather is as wide as the parsing mask's blur below.
+_BORDER_PX = 24
+_FEATHER_SIGMA_PX = 11.0
+
+# CelebAMask-HQ classes that are pasted: all of the head; not background, hat's neighbours (ear
+# ring, necklace), neck and cloth. The same choice as upstream's.
+_PASTED_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
+_CLASS_COUNT = 19
+_PARSING_SIZE_PX = 512
+
+
+@dataclass(frozen=True)
+class RestoredFace:
+    """A crop, what the network made of it, and where it may be seen."""
+
+    crop: Crop
+    restored: ImageU8
+    """(size, size, 3) RGB."""
+    mask: Mask
+    """(size, size), 0 at the border."""
+
+
+def template_masks(restored: list[ImageU8]) -> list[Mask]:
+    """The square of the template with feathered edges, for each crop."""
+    return [_template_mask(face.shape[0]) for face in restored]
+
+
+def _template_mask(size_px: int) -> Mask:
+    mask = np.ones((size_px, size_px), np.float32)
+    return _feather(mask)
+
+
+def _feather(mask: Mask) -> Mask:
+    """The mask with its border cleared and its edges blurred; 0 on the outermost pixels."""
+    size_px = mask.shape[0]
+    scale = size_px / geometry.TEMPLATE_SIZE_PX
+    # The blur reaches 3 sigma: what stays after clearing that much fades out before the border.
+    border = max(2, round((_BORDER_PX + 3 * _FEATHER_SIGMA_PX) * scale))
+    mask = mask.copy()
+    for edge in (np.s_[:border], np.s_[-border:], np.s_[:, :border], np.s_[:, -border:]):
+        mask[edge] = 0
+    sigma = _FEATHER_SIGMA_PX * scale
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT))
+
+
+def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
+    """A masker by name: `template`, or `parsing`, whose masks follow hair and jaw (ParseNet).
+
+    `auto` is parsing where its weights are there, else the template.
+
+    Raises:
+        InputError: unknown name.
+        WeightsError: parsing was asked for and its weights can't be had.
+    """
+    if name == "auto":
+        name = "parsing" if is_present(PARSING) else "template"
+    if name == "template":
+        return template_masks
+    if name != "parsing":
+        raise InputError(f"mask is {name!r}; allowed: auto, template, parsing")
+    from facexlib.parsing.parsenet import ParseNet
+
+    path = locate(PARSING)
+    network = ParseNet(_PARSING_SIZE_PX, _PARSING_SIZE_PX, parsing_ch=_CLASS_COUNT)
+    state, _ = read_state(path)
+    load_strictly(network, state, path)
+    return parsing_masker(network.to(device).eval(), device)
+
+
+def parsing_masker(network: nn.Module, device: str) -> Masker:
+    """The masker over a given parsing network: (N, 3, 512, 512) -1..1 -> (N, 19, 512, 512) first."""
+
+    @torch.inference_mode()
+    def masks(restored: list[ImageU8]) -> list[Mask]:
+        size_px = restored[0].shape[0]
+        parsing_wh = (_PARSING_SIZE_PX, _PARSING_SIZE_PX)
+        result = []
+        for face in restored:  # one by one: at 512 px ParseNet fills two cores with one face
+            batch = images.to_pm1(geometry.resize(face, parsing_wh))[None].to(device)
+            classes = network(batch)[0].argmax(dim=1)[0].cpu().numpy()
+            mask = _feather(np.isin(classes, _PASTED_CLASSES).astype(np.float32))
+            result.append(geometry.resize(mask, (size_px, size_px)))
+        return result
+
+    return masks
+
+
+def paste(
+    canvas: ImageU8, source: ImageU8, faces: list[RestoredFace], *, blend: float, enlarged: bool
+) -> None:
+    """Adds the restored faces to `canvas`, in place.
+
+    Args:
+        canvas: (H, W, 3), the source at the result's size.
+        source: (h, w, 3), the image that the crops were taken from.
+        blend: 0..1, the share of the restored face.
+        enlarged: `canvas` was made by a network, so that under a face the plain enlarged source
+            has to replace it; otherwise `canvas` is that already.
+    """
+    canvas_from_image = geometry.scaling(source.shape[1::-1], canvas.shape[1::-1])
+    regions = [_Region.of(face, canvas_from_image, canvas.shape) for face in faces]
+    # Before any face is pasted: where faces overlap, the second must not build on the first.
+    bases = [
+        region.see(source, region.region_from(canvas_from_image), cv2.BORDER_REPLICATE)
+        if enlarged
+        else region.view(canvas).copy()
+        for region in regions
+    ]
+    for face, region, base in zip(faces, regions, bases, strict=True):
+        change = face.restored.astype(np.float32) - face.crop.pixels
+        change = region.see(change, region.region_from_crop)
+        share = region.see(face.mask, region.region_from_crop, interpolation=cv2.INTER_LINEAR)
+        share = (np.clip(share, 0, 1) * np.float32(blend))[..., None]
+        view = region.view(canvas)
+        wanted = np.clip(base + change, 0, 255)
+        view[:] = np.rint(view + share * (wanted - view)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """The rectangle of the canvas under a crop."""
+
+    x: int
+    y: int
+    size_wh: tuple[int, int]
+    region_from_crop: Transform
+
+    @staticmethod
+    def of(
+        face: RestoredFace, canvas_from_image: Transform, canvas_shape: tuple[int, ...]
+    ) -> _Region:
+        canvas_from_crop = geometry.chain(
+            canvas_from_image, geometry.inverse(face.crop.crop_from_image)
+        )
+        side = face.restored.shape[0]
+        corners = np.array([[0.0, 0.0], [side, 0], [0, side], [side, side]]) - 0.5
+        corners = geometry.apply(canvas_from_crop, corners)
+        limit = np.array(canvas_shape[1::-1])
+        low = np.clip(np.floor(corners.min(axis=0)), 0, limit - 1).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, limit).astype(int)
+        x, y = int(low[0]), int(low[1])
+        region_from_crop = geometry.chain(geometry.translation(-x, -y), canvas_from_crop)
+        return _Region(x, y, (int(high[0]) - x, int(high[1]) - y), region_from_crop)
+
+    def region_from(self, canvas_from_image: Transform) -> Transform:
+        return geometry.chain(geometry.translation(-self.x, -self.y), canvas_from_image)
+
+    def view(self, canvas: ImageU8) -> ImageU8:
+        width, height = self.size_wh
+        return canvas[self.y : self.y + height, self.x : self.x + width]
+
+    def see(
+        self,
+        image: NDArray[np.float32] | ImageU8,
+        region_from_image: Transform,
+        border: int = cv2.BORDER_CONSTANT,
+        interpolation: int = cv2.INTER_CUBIC,
+    ) -> NDArray[np.float32]:
+        """The image as seen in this region, float32; black (no change) outside it."""
+        seen = geometry.warp(
+            image, region_from_image, self.size_wh, border=border, interpolation=interpolation
+        )
+        return np.asarray(seen, np.float32)
