@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import warnings
@@ -23,8 +24,8 @@ Format = Literal["png", "jpg", "webp"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-# Only these decoders are given strangers' bytes. MPO is what many phones call a JPEG.
-_DECODERS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+# Only these decoders are given strangers' bytes. JPEG's also opens MPO, as many phones write.
+_DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _FORMAT_OF: dict[str, Format] = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # the rest: png
 
 _MAX_WEBP_SIDE_PX = 16383
@@ -73,7 +74,8 @@ def decode(data: bytes, name: str = "the image") -> Photo:
         ) from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{name} is no image that can be read: allowed are JPEG, PNG, WebP, BMP, TIFF and GIF"
+            f"{name} is no image, or cut off near its start: allowed are JPEG, PNG, WebP, BMP, TIFF"
+            " and GIF"
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, InputError):
@@ -210,7 +212,8 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 

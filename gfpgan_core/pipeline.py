@@ -92,7 +92,11 @@ class FaceRestorer:
     @classmethod
     def from_release(
         cls,
-        version: str = "compact", *, detector: str = "auto", device: str | None = None
+        version: str = "compact",
+        *,
+        detector: str = "auto",
+        mask: str = "auto",
+        device: str | None = None,
     ) -> FaceRestorer:
         """A restorer with the weights of a release, downloaded if they aren't there.
 

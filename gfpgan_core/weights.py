@@ -244,11 +244,14 @@ def _shorten(text: str, limit: int = 600) -> str:
 
 def save_safetensors(network: GFPGAN, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes the weights with their configuration, so that `load_file` needs nothing else."""
-    state = {name: value.detach().to(dtype).contiguous() for name, value in
-             network.state_dict().items()}
+    state = {
+        name: value.detach().to(dtype).contiguous()
+        for name, value in network.state_dict().items()
+    }
     temporary = path.with_suffix(".partial")
     metadata = {"generator_config": json.dumps(dataclasses.asdict(network.config))}
     save_file(state, temporary, metadata)
+    temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     temporary.replace(path)
 
 

@@ -1,0 +1,72 @@
+"""What several tests share: the sample portrait, releases with small random networks, and files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import upstream
+
+from gfpgan_core import images
+from gfpgan_core.config import GeneratorConfig
+from gfpgan_core.images import ImageU8
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.weights import save_safetensors
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "assets" / "sample_degraded.jpg"
+PORTRAIT = ROOT / "assets" / "sample.jpg"
+
+TINY = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.125, style_features=64)
+
+
+@pytest.fixture(scope="session")
+def portrait() -> ImageU8:
+    """A real photo of one face (512, 512, 3): NASA's portrait of Eileen Collins."""
+    return images.read_rgb(PORTRAIT)
+
+
+@pytest.fixture(scope="session")
+def two_faces(portrait: ImageU8) -> ImageU8:
+    """A photo with two faces, the second smaller."""
+    from gfpgan_core import geometry
+
+    canvas = np.full((512, 900, 3), 120, np.uint8)
+    canvas[:, :512] = portrait
+    canvas[100:484, 516:900] = geometry.resize(portrait, (384, 384))[:, ::-1]
+    return canvas
+
+
+@pytest.fixture(autouse=True)
+def no_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither read nor fill the user's weight cache."""
+    monkeypatch.setenv("GFPGAN_WEIGHTS_DIR", str(tmp_path / "weights"))
+
+
+def random_network(seed: int, config: GeneratorConfig = TINY) -> GFPGAN:
+    """A network whose output differs visibly from its input and from another seed's."""
+    torch.manual_seed(seed)
+    network = GFPGAN(dataclasses.replace(config, residual=True))
+    upstream.fill_zeros(network)
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weight file as a training exports it."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_safetensors(random_network(3), path)
+    return path
+
+
+def real_weights(name: str) -> Path:
+    """A file in the folder of real weights, or a visible skip."""
+    folder = os.environ.get("GFPGAN_TEST_WEIGHTS", "")
+    path = Path(folder) / name
+    if not folder or not path.is_file():
+        pytest.skip(f"needs {name} in the folder GFPGAN_TEST_WEIGHTS")
+    return path

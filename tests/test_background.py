@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import real_weights
+from torch import Tensor, nn
+
+from gfpgan_core import background, compat, geometry
+from gfpgan_core.background import BackgroundUpsampler, load_background
+from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.images import ImageU8
+
+
+class _Doubling(nn.Module):
+    """Nearest-neighbour enlargement that runs out of memory above a number of pixels."""
+
+    def __init__(self, limit_px: int, message: str) -> None:
+        super().__init__()
+        self.limit_px, self.message = limit_px, message
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(x.shape[-1] * x.shape[-2])
+        if self.sizes[-1] > self.limit_px:
+            raise RuntimeError(self.message)
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+_OUT_OF_MEMORY = "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 130), (401, 33), (800, 400)])
+def test_tiles_cover_the_image_exactly(height: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    enlarged = BackgroundUpsampler(_Doubling(10**9, ""), 2, tile_px=64)(image, (2 * width, 2 * height))
+    assert np.array_equal(enlarged, image.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_tiles_shrink_until_memory_suffices() -> None:
+    image = np.full((300, 300, 3), 50, np.uint8)
+    network = _Doubling(150 * 150, _OUT_OF_MEMORY)
+    enlarged = BackgroundUpsampler(network, 2, tile_px=400)(image, (600, 600))
+    assert enlarged.shape == (600, 600, 3) and (enlarged == 50).all()
+    assert network.sizes[:3] == [300 * 300, 218 * 218, 118 * 118]  # 400, 200, 100 px and overlap
+
+
+def test_memory_that_never_suffices_is_said_and_other_errors_arent_retried() -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    with pytest.raises(MemoryError, match="--background none"):
+        BackgroundUpsampler(_Doubling(1, _OUT_OF_MEMORY), 2)(image, (600, 600))
+    broken = _Doubling(1, "shapes don't match")
+    with pytest.raises(RuntimeError, match="shapes don't match"):
+        BackgroundUpsampler(broken, 2)(image, (600, 600))
+    assert len(broken.sizes) == 1
+
+
+def test_any_size_is_reached() -> None:
+    image = np.full((50, 70, 3), 9, np.uint8)
+    for size_wh in ((70, 50), (105, 75), (333, 211)):
+        enlarged = BackgroundUpsampler(_Doubling(10**9, ""), 2)(image, size_wh)
+        assert enlarged.shape == (size_wh[1], size_wh[0], 3)
+
+
+def test_unknown_and_absent_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="background is 'waifu'; allowed: none, realesrgan-x4v3"):
+        load_background("waifu")
+    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
+    with pytest.raises(WeightsError, match=r"realesr-general-x4v3.pth \(5 MB\)"):
+        load_background("realesrgan-x4v3")
+
+
+def test_both_network_kinds_are_told_by_their_names(tmp_path_factory: pytest.TempPathFactory) -> None:
+    compat.restore_functional_tensor()
+    from basicsr.archs.rrdbnet_arch import RRDBNet
+    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+
+    folder = tmp_path_factory.mktemp("backgrounds")
+    for network, scale in (
+        (RRDBNet(3, 3, scale=2, num_feat=64, num_block=2, num_grow_ch=32), 2),
+        (SRVGGNetCompact(3, 3, 64, 32, 4, "prelu"), 4),
+    ):
+        path = folder / f"{type(network).__name__}.pth"
+        torch.save({"params": network.state_dict()}, path)
+        upsampler = background.load_background_file(path, scale)
+        assert type(upsampler.network) is type(network)
+        assert upsampler(np.zeros((21, 33, 3), np.uint8), (66, 42)).shape == (42, 66, 3)
+
+
+@pytest.mark.real_weights
+@pytest.mark.parametrize("name", ["realesr-animevideov3_fp16.pth", "RealESRGAN_x4plus_fp16.pth"])
+def test_real_weights_enlarge_better_than_interpolation(name: str, portrait: ImageU8) -> None:
+    upsampler = background.load_background_file(real_weights(name), 4)
+    gt = portrait[40:200, 140:300]
+    small = np.asarray(geometry.resize(gt, (40, 40)), np.uint8)
+    enlarged = upsampler(small, (160, 160)).astype(float)
+    plain = geometry.resize(small, (160, 160)).astype(float)
+
+    def edges(image: np.ndarray) -> float:
+        return float(np.abs(np.diff(image, axis=1)).mean())
+
+    assert np.abs(enlarged - plain).mean() < 20  # the same picture (another differs by 60) ...
+    assert edges(enlarged) > 1.1 * edges(plain)  # ... but sharper
+
+
+@pytest.mark.real_weights
+def test_tiles_leave_no_seams(portrait: ImageU8) -> None:
+    path = real_weights("realesr-animevideov3_fp16.pth")
+    upsampler = background.load_background_file(path, 4)
+    whole = upsampler(portrait[:160, :160], (640, 640)).astype(int)
+    upsampler.tile_px = 64
+    tiled = upsampler(portrait[:160, :160], (640, 640)).astype(int)
+    assert np.abs(tiled - whole).max() <= 1  # rounding: sums in another order

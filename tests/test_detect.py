@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import real_weights
+
+from gfpgan_core import geometry
+from gfpgan_core.detect import Face, FaceDetector, load_detector, retinaface, select
+from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.images import ImageU8
+
+# Marked by hand on the sample portrait, enlarged 8 times: pupils, nose tip, mouth corners.
+MARKED = np.array([[203.6, 100.8], [246.2, 102.9], [225.8, 125.8], [202.9, 140.2], [243.5, 141.1]])
+TOLERANCE_PX = 0.12 * 42.6  # of the eye distance: a face is visibly misaligned beyond
+
+
+@pytest.fixture(scope="module")
+def centerface() -> FaceDetector:
+    return load_detector("centerface")
+
+
+def _error(faces: list[Face], marked: np.ndarray) -> float:
+    return min(float(np.linalg.norm(f.landmarks - marked, axis=1).mean()) for f in faces)
+
+
+def test_centerface_finds_the_portrait(centerface: FaceDetector, portrait: ImageU8) -> None:
+    (face,) = centerface(portrait)
+    assert face.score > 0.7
+    assert _error([face], MARKED) < TOLERANCE_PX
+    left, top, right, bottom = face.box_xyxy
+    assert left < MARKED[:, 0].min() and right > MARKED[:, 0].max()
+    assert top < MARKED[:, 1].min() and bottom > MARKED[:, 1].max()
+
+
+@pytest.mark.parametrize("factor", [0.5, 2, 4])
+def test_landmarks_scale_with_the_photo(
+    centerface: FaceDetector, portrait: ImageU8, factor: float
+) -> None:
+    side = round(512 * factor)
+    marked = geometry.apply(geometry.scaling((512, 512), (side, side)), MARKED)
+    faces = centerface(geometry.resize(portrait, (side, side)))
+    assert _error(faces, marked) < TOLERANCE_PX * factor
+
+
+def test_a_tilted_face_is_found_upright(centerface: FaceDetector, portrait: ImageU8) -> None:
+    turn = np.array([[0.866, -0.5, 150], [0.5, 0.866, 0.0]])  # 30 degrees
+    tilted = geometry.warp(portrait, turn, (512, 512))
+    assert _error(centerface(tilted), geometry.apply(turn, MARKED)) < TOLERANCE_PX
+
+
+def test_two_faces_and_none(centerface: FaceDetector, two_faces: ImageU8) -> None:
+    faces = centerface(two_faces)
+    assert len(faces) == 2
+    assert faces[0].box_xyxy[0] < faces[1].box_xyxy[0]
+    assert centerface(np.full((300, 400, 3), 128, np.uint8)) == []
+
+
+def _dummy(x: float, eyes: float) -> Face:
+    landmarks = np.array([[x, 50], [x + eyes, 50], [x, 60], [x, 70], [x + eyes, 70]])
+    return Face(np.array([x, 40, x + eyes, 80]), landmarks, 1.0)
+
+
+def test_select_largest_and_centre() -> None:
+    faces = [_dummy(10, 40), _dummy(95, 10), _dummy(160, 20)]
+    assert select(faces, "all", (200, 100)) == faces
+    assert select(faces, "largest", (200, 100)) == [faces[0]]
+    assert select(faces, "center", (200, 100)) == [faces[1]]
+    assert select([], "largest", (200, 100)) == []
+
+
+def test_unknown_and_absent_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="detector is 'yolo'; allowed: auto, centerface"):
+        load_detector("yolo")
+    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="detection_Resnet50_Final.pth"):
+        load_detector("retinaface-resnet50")
+    assert load_detector("auto").name == "centerface"
+
+
+@pytest.mark.real_weights
+def test_retinaface_finds_the_portrait(portrait: ImageU8) -> None:
+    path = real_weights("retinaface_mobilenet0.25_third_party.pth")
+    detector = FaceDetector("mobilenet", retinaface(path, "retinaface-mobilenet", "cpu"))
+    faces = detector(portrait)
+    assert _error(faces, MARKED) < TOLERANCE_PX
+
+
+def test_retinaface_refuses_other_weights(tiny_weights: Path) -> None:
+    with pytest.raises(WeightsError, match="doesn't fit RetinaFace"):
+        retinaface(tiny_weights, "retinaface-mobilenet", "cpu")

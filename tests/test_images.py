@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from gfpgan_core import images
+from gfpgan_core.errors import InputError
+
+
+def _gradient(height: int = 40, width: int = 60) -> np.ndarray:
+    """Every channel a different ramp, so that swaps and turns show."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, (x + y) * 2], axis=2).astype(np.uint8)
+
+
+def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "file_format"),
+    [("PNG", "png"), ("BMP", "png"), ("TIFF", "png"), ("WEBP", "webp"), ("JPEG", "jpg")],
+)
+def test_content_and_not_the_name_decides(kind: str, file_format: str, tmp_path: Path) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "JPEG" else {}
+    path = tmp_path / "photo.txt"
+    path.write_bytes(_bytes(Image.fromarray(_gradient()), kind, **options))
+    photo = images.read(path)
+    tolerance = 12 if kind == "JPEG" else 0  # chroma is halved
+    assert photo.format == file_format
+    assert np.abs(photo.rgb.astype(int) - _gradient()).max() <= tolerance
+
+
+def test_16_bit_png_keeps_its_high_byte() -> None:
+    wide = _gradient().astype(np.uint16) * 257
+    grey = images.decode(_bytes(Image.fromarray(wide[..., 0]), "PNG"))
+    assert np.array_equal(grey.rgb, np.repeat(_gradient()[..., :1], 3, axis=2))
+    _, colour = cv2.imencode(".png", wide[..., ::-1])
+    rgb = images.decode(colour.tobytes()).rgb
+    assert np.abs(rgb.astype(int) - _gradient()).max() <= 1
+
+
+def test_palette_and_transparency_become_rgb_and_alpha() -> None:
+    image = Image.fromarray(_gradient()).convert("P", palette=Image.Palette.ADAPTIVE)
+    opaque = images.decode(_bytes(image, "PNG"))
+    clear = images.decode(_bytes(image, "PNG", transparency=image.getpixel((0, 0))))
+    assert opaque.alpha is None
+    assert clear.alpha is not None and clear.alpha[0, 0] == 0 and clear.alpha.max() == 255
+    assert images.chosen_format(clear, "auto") == "png"
+
+
+def test_exif_turn_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show rotated 90 degrees clockwise
+    data = _bytes(Image.fromarray(_gradient()), "PNG", exif=exif)
+    assert np.array_equal(images.decode(data).rgb, np.rot90(_gradient(), -1))
+
+
+def test_cmyk_and_grey_alpha() -> None:
+    cmyk = Image.new("CMYK", (30, 20), (0, 255, 255, 0))  # no cyan, full magenta and yellow: red
+    red = images.decode(_bytes(cmyk, "JPEG", quality=100)).rgb[10, 10].astype(int)
+    assert red[0] > 200 and red[1] < 60 and red[2] < 60
+    grey = Image.merge("LA", [Image.new("L", (30, 20), 70), Image.new("L", (30, 20), 128)])
+    photo = images.decode(_bytes(grey, "PNG"))
+    assert photo.alpha is not None and (photo.alpha == 128).all() and (photo.rgb == 70).all()
+
+
+def test_another_icc_profile_is_converted_to_srgb() -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    data = _bytes(Image.fromarray(_gradient()), "PNG", icc_profile=lab.tobytes())
+    # sRGB to sRGB: the same picture through the conversion.
+    assert np.abs(images.decode(data).rgb.astype(int) - _gradient()).max() <= 2
+    broken = _bytes(Image.fromarray(_gradient()), "PNG", icc_profile=b"no profile at all")
+    assert np.array_equal(images.decode(broken).rgb, _gradient())
+
+
+def test_first_frame_of_an_animation_counts() -> None:
+    frames = [Image.new("RGB", (20, 20), c) for c in ("red", "blue")]
+    data = _bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert tuple(images.decode(data).rgb[5, 5]) == (255, 0, 0)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """The start of a PNG: its header, and the first bytes of its pixels."""
+    chunks = b""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    for body in (b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000))):
+        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "0 bytes"),
+        (b"Dear sir or madam, this is no photo.", "no image"),
+        (_png_header(30_000, 30_000), "30000x30000 px|too many pixels"),
+        (_png_header(20_000, 200), "at most"),
+        (_bytes(Image.new("RGB", (1, 1)), "PNG"), "1x1 px"),
+        (_bytes(Image.fromarray(_gradient(400, 400)), "JPEG")[:3000], "cut off"),
+        (_bytes(Image.effect_noise((80, 80), 50), "PNG")[:2000], "cut off"),
+        (_png_header(300, 300)[:30], "no image, or cut off"),
+        (_bytes(Image.new("F", (30, 30)), "TIFF"), "floating-point"),
+    ],
+    ids=["empty", "text", "huge", "long", "1x1", "cut-jpeg", "cut-png", "cut-header", "float"],
+)
+def test_unusable_input_is_named(data: bytes, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        images.decode(data, "photo.jpg")
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpg", "webp"])
+def test_encoded_images_can_be_read_by_others(file_format: images.Format) -> None:
+    data = images.encode(_gradient(), None, file_format)
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    tolerance = {"png": 0, "jpg": 8, "webp": 24}[file_format]
+    assert np.abs(read.astype(int) - _gradient()).max() <= tolerance
+
+
+def test_jpeg_lays_transparency_on_white() -> None:
+    alpha = np.zeros((40, 60), np.uint8)
+    data = images.encode(np.zeros((40, 60, 3), np.uint8), alpha, "jpg")
+    assert images.decode(data).rgb.min() >= 253
+
+
+def test_tensor_round_trip_is_exact() -> None:
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    tensor = images.to_pm1(levels)
+    assert tensor.min() == -1 and tensor.max() == 1
+    assert np.array_equal(images.from_pm1(tensor), levels)
+    assert images.from_pm1(torch.full((3, 1, 1), 7.0)).max() == 255  # clipped, not wrapped
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="can't be written"):
+        images.write(tmp_path / "file" / "photo.png", b"data")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_is_grey_tells_grey_from_muted_colour() -> None:
+    grey = np.repeat(_gradient()[..., :1], 3, axis=2)
+    muted = grey.copy()
+    muted[..., 2] //= 2
+    assert images.Photo(grey).is_grey
+    assert not images.Photo(muted).is_grey

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gfpgan_core import geometry
+from gfpgan_core.align import Crop, align
+from gfpgan_core.detect import Face
+from gfpgan_core.images import ImageU8
+from gfpgan_core.paste import RestoredFace, load_masker, parsing_masker, paste, template_masks
+
+SIZE = 512
+
+
+def _face(x: float, y: float, scale: float, turn: float = 0.0) -> Face:
+    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
+    centred = geometry.TEMPLATE_LANDMARKS - 256
+    landmarks = centred @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
+    return Face(np.array([x - 99, y - 99, x + 99, y + 99]), landmarks, 1.0)
+
+
+FACES = [_face(250, 200, 0.6, 0.3), _face(60, 400, 0.35), _face(256, 256, 3.0), _face(400, 90, 1.0)]
+
+
+def _restored(crop: Crop, change: int = 0) -> RestoredFace:
+    pixels = np.clip(crop.pixels.astype(int) + change, 0, 255).astype(np.uint8)
+    return RestoredFace(crop, pixels, template_masks([pixels])[0])
+
+
+@pytest.mark.parametrize("face", FACES, ids=["turned", "at-edge", "huge", "plain"])
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
+def test_pasting_an_unchanged_crop_returns_the_image(
+    portrait: ImageU8, face: Face, scale: float
+) -> None:
+    side = round(512 * scale)
+    canvas = geometry.resize(portrait, (side, side))
+    before = canvas.copy()
+    paste(canvas, portrait, [_restored(align(portrait, face, SIZE))], blend=1, enlarged=False)
+    assert np.abs(canvas.astype(int) - before).max() <= 2
+
+
+def test_a_change_shows_inside_and_nothing_outside_the_face(portrait: ImageU8) -> None:
+    face = FACES[0]
+    crop = align(portrait, face, SIZE)
+    canvas = portrait.copy()
+    paste(canvas, portrait, [_restored(crop, -30)], blend=1, enlarged=False)
+    changed = np.abs(canvas.astype(int) - portrait).max(axis=2)
+    corners = np.array([[0, 0], [SIZE, 0], [SIZE, SIZE], [0, SIZE]]) - 0.5
+    outline = geometry.apply(geometry.inverse(crop.crop_from_image), corners)
+    inside = np.zeros(changed.shape, np.uint8)
+    cv2.fillConvexPoly(inside, np.rint(outline).astype(np.int32), 1)
+    inside = cv2.dilate(inside, np.ones((3, 3)))
+    assert changed[inside == 0].max() == 0
+    assert changed[150:250, 200:300].max() >= 29  # of 30, in the middle of the face
+
+
+def test_blend_is_proportional(portrait: ImageU8) -> None:
+    grey = np.full_like(portrait, 100)
+    results = []
+    for blend in (0.0, 0.5, 1.0):
+        canvas = grey.copy()
+        paste(canvas, grey, [_restored(align(grey, FACES[3], SIZE), 40)], blend=blend, enlarged=False)
+        results.append(int(canvas[90, 400, 0]))
+    assert results == [100, 120, 140]
+
+
+def test_overlapping_faces_leave_no_seam() -> None:
+    grey = np.full((512, 512, 3), 100, np.uint8)
+    faces = [_face(220, 256, 0.5), _face(290, 256, 0.5)]
+    canvas = grey.copy()
+    restored = [_restored(align(grey, face, SIZE), 40) for face in faces]
+    paste(canvas, grey, restored, blend=1, enlarged=False)
+    row = canvas[256, :, 0].astype(int)
+    assert row.max() == 140  # the change isn't added twice
+    assert np.abs(np.diff(row)).max() <= 4  # the mask's own slope: 40 levels over 11 px sigma, halved
+    assert row[180:330].min() == 140
+
+
+def test_under_a_face_the_networks_background_gives_way_to_the_photo(portrait: ImageU8) -> None:
+    canvas = np.zeros((1024, 1024, 3), np.uint8)  # what a background network made
+    face = FACES[3]
+    paste(canvas, portrait, [_restored(align(portrait, face, SIZE))], blend=1, enlarged=True)
+    expected = geometry.resize(portrait, (1024, 1024))
+    middle = np.s_[120:240, 740:860]
+    assert np.abs(canvas[middle].astype(int) - expected[middle]).max() <= 12  # Lanczos against cubic
+    assert canvas[900, 100].max() == 0
+
+
+def test_masks_are_zero_at_the_border_and_full_inside() -> None:
+    for size in (512, 256, 64):
+        (mask,) = template_masks([np.zeros((size, size, 3), np.uint8)])
+        border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        assert border.max() < 0.002
+        assert mask[size // 2, size // 2] == pytest.approx(1)
+
+
+class _HalfParser(nn.Module):
+    """Calls the left half skin (1) and the right half cloth (18)."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        logits = torch.zeros(len(x), 19, 512, 512)
+        logits[:, 1, :, :256] = 1
+        logits[:, 18, :, 256:] = 1
+        return logits, None
+
+
+def test_parsing_masks_follow_the_classes() -> None:
+    (mask,) = parsing_masker(_HalfParser(), "cpu")([np.zeros((256, 256, 3), np.uint8)])
+    assert mask.shape == (256, 256)
+    assert mask[128, 60] == pytest.approx(1, abs=1e-3)
+    assert mask[128, 200] < 1e-3
+
+
+def test_auto_mask_is_the_template_where_no_parsing_weights_are() -> None:
+    assert load_masker("auto") is template_masks
