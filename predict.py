@@ -91,9 +91,7 @@ class Predictor(BasePredictor):
         self.record_metric("faces", len(restoration.faces))
         path = self.folder / f"restored.{file_format}"
         restoration.save(path)
-        _logger.info(
-            "%d faces, %.1f s", len(restoration.faces), time.perf_counter() - started
-        )
+        _logger.info("%d faces, %.1f s", len(restoration.faces), time.perf_counter() - started)
         return Path(path)
 
     def _restorer_for(self, version: str) -> FaceRestorer:

@@ -125,7 +125,7 @@ def _restore_all(
 def _save(
     restoration: Restoration, source: Path, folder: Path, wanted: str, written: set[Path]
 ) -> Path:
-    """Where the result was written: DIR/<stem>.<ext>, numbered if that name is taken in this run."""
+    """Where the result was written: DIR/<stem>.<ext>, numbered if this run took that name."""
     suffix = restoration.format_for(wanted)
     target = folder / f"{source.stem}.{suffix}"
     number = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return "not enough memory" in str(error) or "can't allocate memory" in str(error)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_background(name: str, device: str = "cpu") -> BackgroundUpsampler:
     """One of the Real-ESRGAN networks by name; loaded once in a process.
 

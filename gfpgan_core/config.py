@@ -40,7 +40,7 @@ class GeneratorConfig:
     mlp_layers: int = 8
     """Layers of the mapping network (only sampling the prior from z runs it; files contain it)."""
     resampling: Literal["bilinear", "fir"] = "bilinear"
-    """`fir`: StyleGAN2's own [1,3,3,1] filters, as in the original v1; `bilinear`: the clean form."""
+    """`fir`: StyleGAN2's [1,3,3,1] filters, as in the original v1; `bilinear`: the clean form."""
     residual: bool = False
     """Add the degraded crop to the output, so that the network learns the difference only."""
 
@@ -75,7 +75,7 @@ class GeneratorConfig:
 
     @property
     def style_count(self) -> int:
-        """How many style codes the decoder takes: two convolutions a level and the last RGB layer."""
+        """Style codes that the decoder takes: two convolutions a level and the last RGB layer."""
         return 2 * len(self.levels_px)
 
     def decoder_channels(self, level_px: int) -> int:
@@ -111,10 +111,11 @@ class RestoreFormerConfig:
         lowest = self.face_size_px >> (len(self.channel_factors) - 1)
         _require(
             lowest == self.attention_px,
-            f"the lowest level is {lowest} px, attention_px is {self.attention_px}: they must agree",
+            f"the lowest level is {lowest} px, attention_px {self.attention_px}: they must agree",
         )
         _require(
-            self.base_channels % 32 == 0, f"base_channels is {self.base_channels}; 32 must divide it"
+            self.base_channels % 32 == 0,
+            f"base_channels is {self.base_channels}; 32 must divide it",
         )
 
 

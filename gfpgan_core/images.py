@@ -59,7 +59,9 @@ def decode(data: bytes, name: str = "the image") -> Photo:
         InputError: no image, damaged, too large or too small. `name` is used in its text.
     """
     if not data:
-        raise InputError(f"{name} is empty (0 bytes): give a JPEG, PNG, WebP, BMP, TIFF or GIF file")
+        raise InputError(
+            f"{name} is empty (0 bytes): give a JPEG, PNG, WebP, BMP, TIFF or GIF file"
+        )
     try:
         with warnings.catch_warnings():
             # Our own bound below is stricter, and an error.

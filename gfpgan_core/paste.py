@@ -21,7 +21,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Transform
 from gfpgan_core.images import ImageU8
 from gfpgan_core.releases import PARSING
-from gfpgan_core.weights import is_present, locate, load_strictly, read_state
+from gfpgan_core.weights import is_present, load_strictly, locate, read_state
 
 Mask = NDArray[np.float32]
 
@@ -98,7 +98,7 @@ def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
 
 
 def parsing_masker(network: nn.Module, device: str) -> Masker:
-    """The masker over a given parsing network: (N, 3, 512, 512) -1..1 -> (N, 19, 512, 512) first."""
+    """The masker over a network: (N, 3, 512, 512) in -1..1 to a tuple of (N, 19, 512, 512), ..."""
 
     @torch.inference_mode()
     def masks(restored: list[ImageU8]) -> list[Mask]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gfpgan_core import geometry, images
 from gfpgan_core.align import Crop, align
-from gfpgan_core.background import BackgroundUpsampler, load_background
+from gfpgan_core.background import load_background
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import Face, FaceDetector, load_detector, select
 from gfpgan_core.errors import CropFailedError, InputError
@@ -73,8 +73,8 @@ class Restoration:
 class FaceRestorer:
     """A restoration network with its detector and masker; holds no state between photos.
 
-        restorer = FaceRestorer.from_release("compact")
-        restorer.restore("face.jpg").save("restored.png")
+    restorer = FaceRestorer.from_release("compact")
+    restorer.restore("face.jpg").save("restored.png")
     """
 
     def __init__(
@@ -146,9 +146,7 @@ class FaceRestorer:
         clock = _Clock()
         with clock("detection"):
             faces = self.detector(photo.rgb, options.min_score)
-            faces = [
-                f for f in faces if eye_distance(f.landmarks) >= options.min_eye_distance_px
-            ]
+            faces = [f for f in faces if eye_distance(f.landmarks) >= options.min_eye_distance_px]
             faces = select(faces, options.faces, (width, height))
             crops = [align(photo.rgb, face, self._size_px) for face in faces]
         with clock("restoration"):
@@ -231,9 +229,7 @@ class FaceRestorer:
             RestoredFace(crop, face, mask)
             for crop, face, mask in zip(crops, restored, masks, strict=True)
         ]
-        paste(
-            canvas, photo.rgb, faces, blend=options.blend, enlarged=options.background != "none"
-        )
+        paste(canvas, photo.rgb, faces, blend=options.blend, enlarged=options.background != "none")
 
 
 class _Clock:

@@ -69,7 +69,7 @@ def locate(file: WeightFile, *, progress: bool = True) -> Path:
 
 
 def _download(file: WeightFile, folder: Path, progress: bool) -> None:
-    """Fetches to a temporary file, compares the sha256, then renames; tries again when it breaks."""
+    """Fetches to a temporary file, compares the sha256, renames; tries again when it breaks."""
     fetcher = pooch.create(
         path=folder,
         base_url="",
@@ -245,8 +245,7 @@ def _shorten(text: str, limit: int = 600) -> str:
 def save_safetensors(network: GFPGAN, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes the weights with their configuration, so that `load_file` needs nothing else."""
     state = {
-        name: value.detach().to(dtype).contiguous()
-        for name, value in network.state_dict().items()
+        name: value.detach().to(dtype).contiguous() for name, value in network.state_dict().items()
     }
     temporary = path.with_suffix(".partial")
     metadata = {"generator_config": json.dumps(dataclasses.asdict(network.config))}

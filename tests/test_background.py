@@ -36,7 +36,9 @@ _OUT_OF_MEMORY = "[enforce fail] DefaultCPUAllocator: not enough memory: you tri
 def test_tiles_cover_the_image_exactly(height: int, width: int) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    enlarged = BackgroundUpsampler(_Doubling(10**9, ""), 2, tile_px=64)(image, (2 * width, 2 * height))
+    enlarged = BackgroundUpsampler(_Doubling(10**9, ""), 2, tile_px=64)(
+        image, (2 * width, 2 * height)
+    )
     assert np.array_equal(enlarged, image.repeat(2, axis=0).repeat(2, axis=1))
 
 
@@ -73,7 +75,9 @@ def test_unknown_and_absent_networks(monkeypatch: pytest.MonkeyPatch) -> None:
         load_background("realesrgan-x4v3")
 
 
-def test_both_network_kinds_are_told_by_their_names(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_both_network_kinds_are_told_by_their_names(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     compat.restore_functional_tensor()
     from basicsr.archs.rrdbnet_arch import RRDBNet
     from realesrgan.archs.srvgg_arch import SRVGGNetCompact

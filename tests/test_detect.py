@@ -74,7 +74,7 @@ def test_unknown_and_absent_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="detector is 'yolo'; allowed: auto, centerface"):
         load_detector("yolo")
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
-    with pytest.raises(WeightsError, match="detection_Resnet50_Final.pth"):
+    with pytest.raises(WeightsError, match=r"detection_Resnet50_Final\.pth"):
         load_detector("retinaface-resnet50")
     assert load_detector("auto").name == "centerface"
 

@@ -13,14 +13,21 @@ from gfpgan_core.geometry import TEMPLATE_LANDMARKS, apply, chain, inverse, scal
 def test_scaling_takes_edges_to_edges() -> None:
     doubled = scaling((10, 20), (20, 40))
     # The left edge of the first pixel is at -0.5 in both; upstream shifts by 0.5 * scale instead.
-    assert np.allclose(apply(doubled, np.array([[-0.5, -0.5], [9.5, 19.5]])), [[-0.5, -0.5], [19.5, 39.5]])
+    assert np.allclose(
+        apply(doubled, np.array([[-0.5, -0.5], [9.5, 19.5]])), [[-0.5, -0.5], [19.5, 39.5]]
+    )
     assert np.allclose(doubled[:, 2], 0.5)
 
 
 def test_warping_by_a_scaling_equals_resizing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    ours = geometry.warp(image, scaling((40, 30), (80, 60)), (80, 60), interpolation=cv2.INTER_LINEAR,
-                         border=cv2.BORDER_REPLICATE)
+    ours = geometry.warp(
+        image,
+        scaling((40, 30), (80, 60)),
+        (80, 60),
+        interpolation=cv2.INTER_LINEAR,
+        border=cv2.BORDER_REPLICATE,
+    )
     theirs = cv2.resize(image, (80, 60), interpolation=cv2.INTER_LINEAR)
     assert np.abs(ours.astype(int) - theirs).max() <= 4  # warpAffine rounds positions to 1/32 px
 
@@ -63,7 +70,8 @@ def test_result_size_is_the_rounded_product(scale: float) -> None:
     for width, height in ((101, 57), (299, 300), (1, 8)):
         if round(height * scale) and round(width * scale):
             assert options.output_size_wh(width, height) == (
-                round(width * scale), round(height * scale),
+                round(width * scale),
+                round(height * scale),
             )
 
 

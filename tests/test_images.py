@@ -122,9 +122,10 @@ def test_unusable_input_is_named(data: bytes, text: str) -> None:
 @pytest.mark.parametrize("file_format", ["png", "jpg", "webp"])
 def test_encoded_images_can_be_read_by_others(file_format: images.Format) -> None:
     data = images.encode(_gradient(), None, file_format)
-    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert read is not None
     tolerance = {"png": 0, "jpg": 8, "webp": 24}[file_format]
-    assert np.abs(read.astype(int) - _gradient()).max() <= tolerance
+    assert np.abs(read[..., ::-1].astype(int) - _gradient()).max() <= tolerance
 
 
 def test_jpeg_lays_transparency_on_white() -> None:

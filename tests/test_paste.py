@@ -62,7 +62,9 @@ def test_blend_is_proportional(portrait: ImageU8) -> None:
     results = []
     for blend in (0.0, 0.5, 1.0):
         canvas = grey.copy()
-        paste(canvas, grey, [_restored(align(grey, FACES[3], SIZE), 40)], blend=blend, enlarged=False)
+        paste(
+            canvas, grey, [_restored(align(grey, FACES[3], SIZE), 40)], blend=blend, enlarged=False
+        )
         results.append(int(canvas[90, 400, 0]))
     assert results == [100, 120, 140]
 
@@ -75,7 +77,9 @@ def test_overlapping_faces_leave_no_seam() -> None:
     paste(canvas, grey, restored, blend=1, enlarged=False)
     row = canvas[256, :, 0].astype(int)
     assert row.max() == 140  # the change isn't added twice
-    assert np.abs(np.diff(row)).max() <= 4  # the mask's own slope: 40 levels over 11 px sigma, halved
+    assert (
+        np.abs(np.diff(row)).max() <= 4
+    )  # the mask's own slope: 40 levels over 11 px sigma, halved
     assert row[180:330].min() == 140
 
 
@@ -85,7 +89,9 @@ def test_under_a_face_the_networks_background_gives_way_to_the_photo(portrait: I
     paste(canvas, portrait, [_restored(align(portrait, face, SIZE))], blend=1, enlarged=True)
     expected = geometry.resize(portrait, (1024, 1024))
     middle = np.s_[120:240, 740:860]
-    assert np.abs(canvas[middle].astype(int) - expected[middle]).max() <= 12  # Lanczos against cubic
+    assert (
+        np.abs(canvas[middle].astype(int) - expected[middle]).max() <= 12
+    )  # Lanczos against cubic
     assert canvas[900, 100].max() == 0
 
 

@@ -107,9 +107,7 @@ def test_no_network_says_where_the_file_comes_from() -> None:
     assert "--version compact" in str(caught.value)
 
 
-def test_offline_forbids_the_download(
-    server: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_forbids_the_download(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     with pytest.raises(WeightsError, match="GFPGAN_OFFLINE"):
         weights.locate(server.file)
@@ -230,7 +228,7 @@ def test_weights_that_arent_finite_are_refused(tmp_path: Path) -> None:
     state = random_network(1, TINY).state_dict()
     state["final_conv.bias"][0] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
-    with pytest.raises(WeightsError, match="not finite in final_conv.bias"):
+    with pytest.raises(WeightsError, match=r"not finite in final_conv\.bias"):
         weights.load_file(tmp_path / "nan.pth")
 
 

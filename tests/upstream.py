@@ -7,6 +7,7 @@ import importlib
 import io
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,9 @@ UPSTREAM_CLASSES = {
 }
 
 
-def _leaky_relu_on_cpu(x: Tensor, bias: Tensor, slope: float = 0.2, scale: float = 2**0.5) -> Tensor:
+def _leaky_relu_on_cpu(
+    x: Tensor, bias: Tensor, slope: float = 0.2, scale: float = 2**0.5
+) -> Tensor:
     """What basicsr's CUDA-only kernel computes: leaky ReLU of x + bias, times sqrt(2)."""
     return F.leaky_relu(x + bias.view(1, -1, *([1] * (x.ndim - 2))), slope) * scale
 
@@ -31,9 +34,9 @@ def _leaky_relu_on_cpu(x: Tensor, bias: Tensor, slope: float = 0.2, scale: float
 @contextlib.contextmanager
 def cpu_activations() -> Iterator[None]:
     """Replaces upstream's CUDA-only activation while its network runs."""
-    fused = importlib.import_module("basicsr.ops.fused_act.fused_act")
-    stylegan2 = importlib.import_module("basicsr.archs.stylegan2_arch")
-    bilinear = importlib.import_module("gfpgan.archs.stylegan2_bilinear_arch")
+    fused: Any = importlib.import_module("basicsr.ops.fused_act.fused_act")
+    stylegan2: Any = importlib.import_module("basicsr.archs.stylegan2_arch")
+    bilinear: Any = importlib.import_module("gfpgan.archs.stylegan2_bilinear_arch")
     before = {module: module.fused_leaky_relu for module in (fused, stylegan2, bilinear)}
     for module in before:
         module.fused_leaky_relu = _leaky_relu_on_cpu

@@ -61,8 +61,14 @@ class TrainConfig:
     log_every_steps: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every_steps", "validate_every_steps",
-                     "keep_checkpoints", "log_every_steps"):
+        for name in (
+            "steps",
+            "batch_size",
+            "checkpoint_every_steps",
+            "validate_every_steps",
+            "keep_checkpoints",
+            "log_every_steps",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; must be at least 1")
         for name in ("learning_rate", "ema_half_life_images"):

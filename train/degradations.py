@@ -109,9 +109,7 @@ def grey(image: ImageU8) -> ImageU8:
     return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
-def colour_jitter(
-    image: ImageU8, config: DegradationConfig, rng: np.random.Generator
-) -> ImageU8:
+def colour_jitter(image: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
     """Brightness, contrast, saturation and hue changed, in random order."""
     pixels = image.astype(np.float32) / 255
     for change in rng.permutation(4):

@@ -5,23 +5,24 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+
+from gfpgan_core.networks.gfpgan import GFPGAN
 
 
 class Ema:
     """Keeps `network`, a frozen copy whose parameters follow the trained ones."""
 
-    def __init__(self, network: nn.Module, half_life_images: float) -> None:
+    def __init__(self, network: GFPGAN, half_life_images: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.half_life_images = half_life_images
 
     @torch.no_grad()
-    def update(self, network: nn.Module, batch_size: int, seen_images: int) -> None:
-        """Moves towards `network`; early on the half-life is short, so that the start is forgotten."""
+    def update(self, network: GFPGAN, batch_size: int, seen_images: int) -> None:
+        """Moves towards `network`; early on by shorter half-lives, to forget the start."""
         half_life = min(self.half_life_images, max(seen_images, 1) * 0.1)
         share = 1 - 0.5 ** (batch_size / half_life)
         pairs = zip(self.network.parameters(), network.parameters(), strict=True)
         for average, current in pairs:
             average.lerp_(current, share)
-        for average, current in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(current)
+        for kept, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            kept.copy_(buffer)

@@ -7,8 +7,10 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import yaml
@@ -75,6 +77,8 @@ def train(config: TrainConfig) -> GFPGAN:
         batch_sampler=StepSampler(config.batch_size, state.step, config.steps),
         num_workers=config.workers,
         collate_fn=collate,
+        # The loader draws a seed when it starts: not from the state that a resumed run restores.
+        generator=torch.Generator(),
     )
     with (
         (folder / "log.jsonl").open("a", encoding="utf-8") as log,
@@ -95,7 +99,10 @@ def train(config: TrainConfig) -> GFPGAN:
                 state.step % config.validate_every_steps == 0 or state.step == config.steps
             ):
                 result = validate(
-                    state.ema.network, validation_paths, config.validation_degradation, config.device
+                    state.ema.network,
+                    validation_paths,
+                    config.validation_degradation,
+                    config.device,
                 )
                 _log(log, {"step": state.step, "validation": dataclasses.asdict(result)})
                 _logger.info("step %d: %s", state.step, result)
@@ -106,9 +113,7 @@ def _start_or_resume(config: TrainConfig, folder: Path) -> State:
     """A fresh state, or that of the newest checkpoint in the run folder."""
     torch.manual_seed(config.seed)
     generator = GFPGAN(config.generator).to(config.device).train()
-    optimizer = torch.optim.Adam(
-        generator.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
-    )
+    optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     state = State(generator, Ema(generator, config.ema_half_life_images), optimizer)
     found = checkpoint.load_newest(folder)
     if found is None:
@@ -176,5 +181,5 @@ def _plain(config: TrainConfig) -> dict[str, object]:
     return plain
 
 
-def _log(file: object, entry: dict[str, object]) -> None:
-    print(json.dumps(entry), file=file, flush=True)  # type: ignore[call-overload]
+def _log(file: TextIO, entry: Mapping[str, object]) -> None:
+    print(json.dumps(entry), file=file, flush=True)

@@ -37,7 +37,12 @@ def compare(image: NDArray[np.uint8], gt: NDArray[np.uint8]) -> Quality:
     """PSNR and SSIM (Gaussian window, sigma 1.5) of two RGB images."""
     psnr = peak_signal_noise_ratio(gt, image, data_range=255)
     ssim = structural_similarity(
-        gt, image, data_range=255, channel_axis=2, gaussian_weights=True, use_sample_covariance=False
+        gt,
+        image,
+        data_range=255,
+        channel_axis=2,
+        gaussian_weights=True,
+        use_sample_covariance=False,
     )
     return Quality(float(psnr), float(ssim))
 

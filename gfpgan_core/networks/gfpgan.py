@@ -71,9 +71,7 @@ class GFPGAN(nn.Module):
             UpBlock(channels[i - 1], channels[i]) for i in range(1, len(channels))
         )
         self.toRGB = nn.ModuleList(nn.Conv2d(c, 3, 1) for c in channels[1:])
-        self.final_linear = nn.Linear(
-            channels[0] * 16, config.style_count * config.style_features
-        )
+        self.final_linear = nn.Linear(channels[0] * 16, config.style_count * config.style_features)
         self.stylegan_decoder = StyleGAN2Decoder(config)
         self.condition_scale = nn.ModuleList()
         self.condition_shift = nn.ModuleList()
@@ -120,8 +118,8 @@ class GFPGAN(nn.Module):
     def _init_unet(self) -> None:
         """An initialisation that trains from scratch: unit variance through the U-Net, SFT at rest.
 
-        Every sum of two branches (residual, U-Net skip) would double the variance: 13 of them, and
-        SFT multiplies by it at each level. StyleGAN2 divides each sum by sqrt(2); here the weights do.
+        Every sum of two branches (residual, U-Net skip) would double the variance, and SFT
+        multiplies by it at each level. StyleGAN2 divides sums by sqrt(2); here the weights do.
         """
         for module in self.modules():
             if isinstance(module, DownBlock | UpBlock):

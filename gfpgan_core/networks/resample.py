@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def bilinear(image: Tensor, factor: float) -> Tensor:
-    """(N, C, H, W) enlarged or reduced by `factor`, without antialiasing, as the releases expect."""
+    """(N, C, H, W) enlarged or reduced by `factor`; no antialiasing, as the releases expect."""
     return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
@@ -23,11 +23,9 @@ def _fir_kernel(channels: int, like: Tensor) -> Tensor:
 
 
 def fir_blur(image: Tensor, padding_px: int, gain: float = 1.0) -> Tensor:
-    """The image low-pass filtered: zero-padded by `padding_px` a side, so 2 * padding - 3 px larger."""
+    """The image low-pass filtered; zero padding makes it 2 * `padding_px` - 3 px larger."""
     channels = image.shape[1]
-    return F.conv2d(
-        image, _fir_kernel(channels, image) * gain, padding=padding_px, groups=channels
-    )
+    return F.conv2d(image, _fir_kernel(channels, image) * gain, padding=padding_px, groups=channels)
 
 
 def fir_upsample(image: Tensor) -> Tensor:

@@ -80,6 +80,9 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution; `downsample` or `upsample` is set where one follows."""
 
+    downsample: Downsample
+    upsample: Upsample
+
     def __init__(self, blocks: list[nn.Module], attention: list[nn.Module]) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
@@ -132,6 +135,7 @@ class Encoder(nn.Module):
         """The latent, and the contexts for the decoder's lowest level and for its middle."""
         x = self.conv_in(image)
         for level in self.down:
+            assert isinstance(level, Level)
             x = level(x)
             if hasattr(level, "downsample"):
                 x = level.downsample(x)
@@ -161,6 +165,7 @@ class Decoder(nn.Module):
         x = self.mid.block_1(self.conv_in(latent))
         x = self.mid.block_2(self.mid.attn_1(x, middle_context))
         for level in reversed(self.up):
+            assert isinstance(level, Level)
             x = level(x, level_context)
             if hasattr(level, "upsample"):
                 x = level.upsample(x)
@@ -203,4 +208,3 @@ class RestoreFormer(nn.Module):
         quantized = self.quantize(self.quant_conv(latent))
         image = self.decoder(self.post_quant_conv(quantized), level_context, middle_context)
         return image, []
-

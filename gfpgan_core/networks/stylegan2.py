@@ -29,7 +29,7 @@ class NormStyleCode(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    """A convolution whose input channels are scaled by a style, optionally doubling the resolution."""
+    """A convolution whose inputs are scaled by a style; may double the resolution."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class StyleGAN2Decoder(nn.Module):
 
         Args:
             style_codes: (N, style_count, S), one code a layer.
-            conditions: (sft_scale, sft_shift) a level from 8 px up, each of half the level's channels.
+            conditions: (sft_scale, sft_shift) a level from 8 px up, of half the level's channels.
             random_noise: draw noise anew (training); otherwise the stored noise, always the same.
         """
 

@@ -1,0 +1,28 @@
+# Each target sets itself up, from nothing but python3 (3.10 to 3.12) and make.
+VENV ?= .venv
+PYTHON ?= python3
+IMG ?= assets/sample_degraded.jpg
+OUTPUT ?= output
+
+.PHONY: restore test check
+
+restore: $(VENV)/.runtime
+	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
+
+test: $(VENV)/.development
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.development
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+$(VENV)/.runtime: requirements.txt
+	$(PYTHON) -m venv "$(VENV)"
+	$(VENV)/bin/pip install --quiet --upgrade pip
+	$(VENV)/bin/pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
+	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
+	touch $@
