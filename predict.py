@@ -43,8 +43,8 @@ class Predictor(BasePredictor):
         self,
         img: Path = Input(description="The photo: JPEG, PNG, WebP, BMP, TIFF or GIF"),
         version: str = Input(
-            description="Restoration network. `compact` is small and fast; `v1.3` is more natural, "
-            "`v1.4` keeps more detail, `RestoreFormer` is another method",
+            # One literal in one piece: Cog reads this file without running it.
+            description="Restoration network; `compact` is small and fast, `v1.4` the best known",
             default="v1.4",
             choices=["v1", "v1.2", "v1.3", "v1.4", "RestoreFormer", "compact"],
         ),

@@ -26,7 +26,7 @@ def test_one_command_restores_the_sample(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "1 face," in result.stdout and "sample_degraded.jpg" in result.stdout
-    assert images.read_rgb(tmp_path / "sample_degraded.jpg").shape == (512, 512, 3)
+    assert images.read_rgb(tmp_path / "sample_degraded.jpg").shape == (1024, 1024, 3)
 
 
 def test_a_folder_of_photos_and_one_that_fails(
