@@ -11,6 +11,7 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 16_384
 MAX_INPUT_MEGAPIXELS = 64
 MAX_OUTPUT_MEGAPIXELS = 128
+MAX_OUTPUT_SIDE_PX = 32_000  # OpenCV resamples at most 32767
 MIN_SCALE, MAX_SCALE = 0.25, 8.0
 
 Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
@@ -174,9 +175,9 @@ class RestoreOptions:
         )
         _require(
             size_wh[0] * size_wh[1] <= MAX_OUTPUT_MEGAPIXELS * 1e6
-            and max(size_wh) <= 2 * MAX_SIDE_PX,
+            and max(size_wh) <= MAX_OUTPUT_SIDE_PX,
             f"{width}x{height} px at scale {self.scale} makes {size_wh[0]}x{size_wh[1]} px; allowed"
-            f" are at most {MAX_OUTPUT_MEGAPIXELS} megapixels and {2 * MAX_SIDE_PX} px a side:"
+            f" are at most {MAX_OUTPUT_MEGAPIXELS} megapixels and {MAX_OUTPUT_SIDE_PX} px a side:"
             " lower the scale or resize the photo first",
         )
         return size_wh

@@ -6,7 +6,7 @@ was not changed comes back exactly, and detail finer than the crop stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -37,6 +37,8 @@ _FEATHER_SIGMA_PX = 11.0
 _PASTED_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
 _CLASS_COUNT = 19
 _PARSING_SIZE_PX = 512
+
+_BAND_PX = 2_000_000  # 24 MB a float image
 
 
 @dataclass(frozen=True)
@@ -131,19 +133,28 @@ def paste(
     regions = [_Region.of(face, canvas_from_image, canvas.shape) for face in faces]
     # Before any face is pasted: where faces overlap, the second must not build on the first.
     bases = [
-        region.see(source, region.region_from(canvas_from_image), cv2.BORDER_REPLICATE)
-        if enlarged
-        else region.view(canvas).copy()
+        region.see_photo(source, canvas_from_image) if enlarged else region.view(canvas).copy()
         for region in regions
     ]
     for face, region, base in zip(faces, regions, bases, strict=True):
         change = face.restored.astype(np.float32) - face.crop.pixels
-        change = region.see(change, region.region_from_crop)
-        share = region.see(face.mask, region.region_from_crop, interpolation=cv2.INTER_LINEAR)
-        share = (np.clip(share, 0, 1) * np.float32(blend))[..., None]
-        view = region.view(canvas)
-        wanted = np.clip(base + change, 0, 255)
-        view[:] = np.rint(view + share * (wanted - view)).astype(np.uint8)
+        mask = face.mask * np.float32(blend)
+        for rows, band in region.bands():
+            _add(band.view(canvas), base[rows], band, change, mask)
+
+
+def _add(
+    view: ImageU8, base: ImageU8, band: _Region, change: NDArray[np.float32], mask: Mask
+) -> None:
+    """Mixes `base` plus the change into `view`, in place; change and mask are the crop's."""
+    share = band.see(mask, band.region_from_crop, interpolation=cv2.INTER_LINEAR)[..., None]
+    wanted = band.see(change, band.region_from_crop)
+    wanted += base
+    np.clip(wanted, 0, 255, out=wanted)
+    wanted -= view
+    wanted *= share
+    wanted += view
+    view[:] = np.rint(wanted, out=wanted).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -172,22 +183,39 @@ class _Region:
         region_from_crop = geometry.chain(geometry.translation(-x, -y), canvas_from_crop)
         return _Region(x, y, (int(high[0]) - x, int(high[1]) - y), region_from_crop)
 
-    def region_from(self, canvas_from_image: Transform) -> Transform:
-        return geometry.chain(geometry.translation(-self.x, -self.y), canvas_from_image)
+    def bands(self) -> Iterator[tuple[slice, _Region]]:
+        """The region in bands of rows, so that a huge face doesn't need huge float images."""
+        width, height = self.size_wh
+        step = max(1, _BAND_PX // width)
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            band_from_crop = geometry.chain(geometry.translation(0, -top), self.region_from_crop)
+            yield rows, _Region(self.x, self.y + top, (width, rows.stop - top), band_from_crop)
 
     def view(self, canvas: ImageU8) -> ImageU8:
         width, height = self.size_wh
         return canvas[self.y : self.y + height, self.x : self.x + width]
 
+    def see_photo(self, source: ImageU8, canvas_from_image: Transform) -> ImageU8:
+        """The photo as seen in this region."""
+        region_from_image = geometry.chain(
+            geometry.translation(-self.x, -self.y), canvas_from_image
+        )
+        seen = geometry.warp(source, region_from_image, self.size_wh, border=cv2.BORDER_REPLICATE)
+        return np.asarray(seen, np.uint8)
+
     def see(
         self,
-        image: NDArray[np.float32] | ImageU8,
-        region_from_image: Transform,
-        border: int = cv2.BORDER_CONSTANT,
+        plane: NDArray[np.float32],
+        region_from_crop: Transform,
         interpolation: int = cv2.INTER_CUBIC,
     ) -> NDArray[np.float32]:
-        """The image as seen in this region, float32; black (no change) outside it."""
+        """Something of the crop as seen in this region; 0 (no change) outside the crop."""
         seen = geometry.warp(
-            image, region_from_image, self.size_wh, border=border, interpolation=interpolation
+            plane,
+            region_from_crop,
+            self.size_wh,
+            border=cv2.BORDER_CONSTANT,
+            interpolation=interpolation,
         )
         return np.asarray(seen, np.float32)

@@ -36,9 +36,7 @@ def main() -> int:
     try:
         degradation = load_config(options.config, []).validation_degradation
         paths = list_faces(options.faces)
-        network = (
-            weights.load_file(options.weights) if options.weights else weights.load("compact")
-        )
+        network = weights.load_file(options.weights) if options.weights else weights.load("compact")
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -68,9 +66,7 @@ def _seconds_a_face(network: GFPGAN) -> float:
 
 
 @torch.inference_mode()
-def _draw(
-    network: GFPGAN, paths: list[Path], degradation: DegradationConfig, target: Path
-) -> None:
+def _draw(network: GFPGAN, paths: list[Path], degradation: DegradationConfig, target: Path) -> None:
     """Rows of input, output, ground truth; every n-th face, so that the sheet is varied."""
     rows = []
     for number in range(0, len(paths), max(1, len(paths) // _SHEET_FACES))[:_SHEET_FACES]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import real_weights
 
 from gfpgan_core import geometry
@@ -85,6 +86,20 @@ def test_retinaface_finds_the_portrait(portrait: ImageU8) -> None:
     detector = FaceDetector("mobilenet", retinaface(path, "retinaface-mobilenet", "cpu"))
     faces = detector(portrait)
     assert _error(faces, MARKED) < TOLERANCE_PX
+
+
+def test_retinaface_resnet50_runs_with_the_official_names(
+    tmp_path: Path, portrait: ImageU8
+) -> None:
+    """Random weights: what it finds means nothing, that it loads strictly and decodes does."""
+    from facexlib.detection.retinaface import RetinaFace
+
+    model = RetinaFace(network_name="resnet50", device=torch.device("cpu"))
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "resnet50.pth")
+    raw = retinaface(tmp_path / "resnet50.pth", "retinaface-resnet50", "cpu")
+    faces = raw(np.ascontiguousarray(portrait[:128, :160]), 0.0)
+    assert faces and all(face.landmarks.shape == (5, 2) for face in faces)
 
 
 def test_retinaface_refuses_other_weights(tiny_weights: Path) -> None:

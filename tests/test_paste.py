@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ from torch import Tensor, nn
 from gfpgan_core import geometry
 from gfpgan_core.align import Crop, align
 from gfpgan_core.detect import Face
+from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.paste import RestoredFace, load_masker, parsing_masker, paste, template_masks
+from gfpgan_core.releases import WeightFile
 
 SIZE = 512
 
@@ -83,6 +88,19 @@ def test_overlapping_faces_leave_no_seam() -> None:
     assert row[180:330].min() == 140
 
 
+def test_pasting_in_bands_changes_nothing(
+    portrait: ImageU8, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for band_px in (10**9, 5_000):
+        monkeypatch.setattr("gfpgan_core.paste._BAND_PX", band_px)
+        canvas = geometry.resize(portrait, (1024, 1024))
+        restored = [_restored(align(portrait, face, SIZE), 30) for face in FACES]
+        paste(canvas, portrait, restored, blend=0.8, enlarged=False)
+        results.append(canvas.astype(int))
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
 def test_under_a_face_the_networks_background_gives_way_to_the_photo(portrait: ImageU8) -> None:
     canvas = np.zeros((1024, 1024, 3), np.uint8)  # what a background network made
     face = FACES[3]
@@ -118,6 +136,26 @@ def test_parsing_masks_follow_the_classes() -> None:
     assert mask.shape == (256, 256)
     assert mask[128, 60] == pytest.approx(1, abs=1e-3)
     assert mask[128, 200] < 1e-3
+
+
+def test_parsing_weights_on_disk_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ParseNet from facexlib, with random weights in the place of the official file."""
+    from facexlib.parsing.parsenet import ParseNet
+
+    path = tmp_path / "parsing_parsenet.pth"
+    torch.save(ParseNet(512, 512, parsing_ch=19).state_dict(), path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = WeightFile(path.name, "http://127.0.0.1:9", path.stat().st_size, sha256, "MIT")
+    monkeypatch.setenv("GFPGAN_WEIGHTS_DIR", str(tmp_path))
+    monkeypatch.setattr("gfpgan_core.paste.PARSING", file)
+    (mask,) = load_masker("auto")([np.zeros((512, 512, 3), np.uint8)])
+    assert mask.shape == (512, 512)
+    assert mask.min() >= 0 and mask.max() <= 1.001
+
+
+def test_unknown_masks_are_refused() -> None:
+    with pytest.raises(InputError, match="mask is 'oval'; allowed: auto, template, parsing"):
+        load_masker("oval")
 
 
 def test_auto_mask_is_the_template_where_no_parsing_weights_are() -> None:
