@@ -29,7 +29,7 @@ from train.dataset import FaceDataset, Sample, StepSampler, collate, list_faces,
 from train.degradations import DegradationConfig
 from train.ema import Ema
 from train.loop import TrainingError, learning_rate_at, train
-from train.losses import gradient_loss, pixel_loss, pyramid_loss
+from train.losses import gradient_loss, pixel_loss, pyramid_loss, ssim_loss
 from train.step import generator_losses
 from train.validate import compare, validate
 
@@ -73,6 +73,15 @@ def test_losses_by_hand() -> None:
     ramp = torch.arange(4.0).expand(1, 3, 4, 4)
     half = torch.tensor([0.5, 2.5]).expand(1, 3, 2, 2)  # means of neighbours
     assert pyramid_loss([half], ramp).item() == pytest.approx(0)
+
+
+def test_ssim_loss_equals_scikit_images_index(portrait: ImageU8) -> None:
+    gt = portrait[:100, :120]
+    noise = np.random.default_rng(0).normal(0, 15, gt.shape)
+    image = np.clip(np.rint(gt + noise), 0, 255).astype(np.uint8)
+    pair = (images.to_pm1(image)[None], images.to_pm1(gt)[None])
+    assert 1 - ssim_loss(*pair).item() == pytest.approx(compare(image, gt).ssim, abs=1e-4)
+    assert ssim_loss(pair[1], pair[1]).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_terms_can_be_switched_off_and_are_weighted() -> None:
@@ -292,7 +301,10 @@ def test_config_files_resolve_and_mistakes_are_named(
     for override, text in (
         ("stepz=5", "unknown key stepz"),
         ("steps=many", "steps is 'many'; it takes a int"),
-        ("losses.magic=1", "unknown key losses.magic; allowed here: gradient, pixel, pyramid"),
+        (
+            "losses.magic=1",
+            "unknown key losses.magic; allowed here: gradient, pixel, pyramid, ssim",
+        ),
         ("generator.face_size_px=500", "power of two"),
         ("degradation.noise_sigma=[1]", "noise_sigma is .* 2 values"),
         ("steps", "is no override"),

@@ -24,6 +24,7 @@ class LossConfig:
     pixel: float = 1.0
     pyramid: float = 1.0
     gradient: float = 0.0
+    ssim: float = 0.0
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():

@@ -25,6 +25,28 @@ def pyramid_loss(rgbs: Sequence[Tensor], gt: Tensor) -> Tensor:
     return total
 
 
+def ssim_loss(image: Tensor, gt: Tensor) -> Tensor:
+    """1 - SSIM of images in -1..1, over an 11 px Gaussian window of sigma 1.5, without borders.
+
+    Source: Wang et al. 2004 (the index); Zhao et al., arXiv 1511.08861 (as a loss beside L1).
+    """
+    offsets = torch.arange(-5, 6, device=gt.device, dtype=gt.dtype)
+    taps = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    taps = taps / taps.sum()
+    image, gt = (image + 1) / 2, (gt + 1) / 2  # the index is no difference: black must be 0
+    planes = torch.cat([image, gt, image * image, gt * gt, image * gt], dim=1)
+    channels = planes.shape[1]
+    for shape in ((channels, 1, 11, 1), (channels, 1, 1, 11)):
+        kernel = taps.reshape(1, 1, *shape[2:]).expand(shape)
+        planes = F.conv2d(planes, kernel, groups=channels)
+    mean_i, mean_g, square_i, square_g, product = planes.chunk(5, dim=1)
+    c1, c2 = 0.01**2, 0.03**2
+    covariance = product - mean_i * mean_g
+    variances = square_i - mean_i**2 + square_g - mean_g**2
+    luminance = (2 * mean_i * mean_g + c1) / (mean_i**2 + mean_g**2 + c1)
+    return 1 - (luminance * (2 * covariance + c2) / (variances + c2)).mean()
+
+
 def gradient_loss(image: Tensor, gt: Tensor) -> Tensor:
     """Mean absolute difference of the horizontal and vertical gradients.
 

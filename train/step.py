@@ -7,7 +7,7 @@ from torch import Tensor
 from gfpgan_core.networks.gfpgan import GFPGAN
 from train.config import LossConfig
 from train.dataset import Sample
-from train.losses import gradient_loss, pixel_loss, pyramid_loss
+from train.losses import gradient_loss, pixel_loss, pyramid_loss, ssim_loss
 
 
 def generator_losses(generator: GFPGAN, batch: Sample, weights: LossConfig) -> dict[str, Tensor]:
@@ -21,6 +21,8 @@ def generator_losses(generator: GFPGAN, batch: Sample, weights: LossConfig) -> d
         losses["pyramid"] = pyramid_loss([rgb.float() for rgb in rgbs], batch.gt)
     if weights.gradient:
         losses["gradient"] = gradient_loss(image, batch.gt)
+    if weights.ssim:
+        losses["ssim"] = ssim_loss(image, batch.gt)
     total = batch.gt.new_zeros(())
     for name, loss in losses.items():
         total = total + getattr(weights, name) * loss
