@@ -36,9 +36,11 @@ def ssim_loss(image: Tensor, gt: Tensor) -> Tensor:
     image, gt = (image + 1) / 2, (gt + 1) / 2  # the index is no difference: black must be 0
     planes = torch.cat([image, gt, image * image, gt * gt, image * gt], dim=1)
     channels = planes.shape[1]
-    for shape in ((channels, 1, 11, 1), (channels, 1, 1, 11)):
-        kernel = taps.reshape(1, 1, *shape[2:]).expand(shape)
-        planes = F.conv2d(planes, kernel, groups=channels)
+    # Not in bfloat16, even where the network runs in it: variances are differences of squares.
+    with torch.autocast(gt.device.type, enabled=False):
+        for shape in ((channels, 1, 11, 1), (channels, 1, 1, 11)):
+            kernel = taps.reshape(1, 1, *shape[2:]).expand(shape)
+            planes = F.conv2d(planes, kernel, groups=channels)
     mean_i, mean_g, square_i, square_g, product = planes.chunk(5, dim=1)
     c1, c2 = 0.01**2, 0.03**2
     covariance = product - mean_i * mean_g
