@@ -81,13 +81,15 @@ class GeneratorConfig:
 
     def decoder_channels(self, level_px: int) -> int:
         """Channels of the StyleGAN2 decoder at a level."""
-        base = 512 if level_px <= 32 else 16384 // level_px * self.channel_multiplier
-        return int(base * self.narrow)
+        return int(self._full_channels(level_px) * self.narrow)
 
     def unet_channels(self, level_px: int) -> int:
         """Channels of the U-Net at a level: half of the decoder's."""
-        base = 512 if level_px <= 32 else 16384 // level_px * self.channel_multiplier
-        return int(base * (self.narrow * 0.5))
+        return int(self._full_channels(level_px) * (self.narrow * 0.5))
+
+    def _full_channels(self, level_px: int) -> int:
+        """StyleGAN2's channels: 512 up to 32 px, then halved from level to level."""
+        return 512 if level_px <= 32 else 16384 // level_px * self.channel_multiplier
 
 
 @dataclass(frozen=True)

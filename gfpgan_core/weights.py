@@ -9,6 +9,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pooch
 import requests
@@ -127,10 +128,14 @@ def load(version: str, device: str = "cpu") -> Network:
     return _fill(release.config, state, path, device)
 
 
-def load_file(path: Path, device: str = "cpu") -> GFPGAN:
-    """The network in a file of one's own: the outcome of a training, or an official release.
+def load_file(
+    path: Path, device: str = "cpu", resampling: Literal["bilinear", "fir"] = "bilinear"
+) -> GFPGAN:
+    """The network in a file of one's own: the outcome of a training, ours or upstream's.
 
-    The configuration comes from a safetensors file's metadata, else from the shapes.
+    The configuration comes from a safetensors file's metadata, else from the shapes. Checkpoints
+    with equalised learning rates don't tell how they resample: `resampling` does, "bilinear" for
+    upstream's GFPGANBilinear, "fir" for its GFPGANv1.
 
     Raises:
         WeightsError: no readable weights, or not those of a GFPGAN generator.
@@ -139,7 +144,11 @@ def load_file(path: Path, device: str = "cpu") -> GFPGAN:
     if "generator_config" in metadata:
         config = _config_from_metadata(metadata["generator_config"], path)
     else:
+        equalised = convert.is_equalised(state)
+        state = convert.to_clean(state) if equalised else state
         config = config_of(state, path)
+        if equalised:
+            config = dataclasses.replace(config, resampling=resampling)
     network = _fill(config, state, path, device)
     assert isinstance(network, GFPGAN)
     return network
@@ -177,7 +186,7 @@ def config_of(state: dict[str, Tensor], path: Path) -> GeneratorConfig:
     """The configuration that a clean generator's shapes tell.
 
     Raises:
-        WeightsError: not a clean GFPGAN generator. (`v1`'s form doesn't tell its resampling.)
+        WeightsError: not a clean GFPGAN generator.
     """
     try:
         levels = 1 + sum(name.endswith("skip.weight") for name in state if "body_down" in name)
