@@ -87,26 +87,24 @@ def train(config: TrainConfig) -> GFPGAN:
         for batch in loader:
             started = time.monotonic()
             losses = _step(state, batch, config)
+            seconds = round(time.monotonic() - started, 3)
             progress.update()
             if state.step % config.log_every_steps == 0:
                 values = {name: round(loss, 6) for name, loss in losses.items()}
-                seconds = round(time.monotonic() - started, 3)
                 progress.set_postfix(values)
                 _log(log, {"step": state.step, "seconds": seconds} | values)
-            if state.step % config.checkpoint_every_steps == 0 or state.step == config.steps:
+            is_last = state.step == config.steps
+            if is_last or state.step % config.checkpoint_every_steps == 0:
                 _save(state, config, folder)
-            if validation_paths and (
-                state.step % config.validate_every_steps == 0 or state.step == config.steps
-            ):
-                result = validate(
-                    state.ema.network,
-                    validation_paths,
-                    config.validation_degradation,
-                    config.device,
-                )
-                _log(log, {"step": state.step, "validation": dataclasses.asdict(result)})
-                _logger.info("step %d: %s", state.step, result)
+            if validation_paths and (is_last or state.step % config.validate_every_steps == 0):
+                _validate(state, config, validation_paths, log)
     return state.ema.network
+
+
+def _validate(state: State, config: TrainConfig, paths: list[Path], log: TextIO) -> None:
+    result = validate(state.ema.network, paths, config.validation_degradation, config.device)
+    _log(log, {"step": state.step, "validation": dataclasses.asdict(result)})
+    _logger.info("step %d: %s", state.step, result)
 
 
 def _start_or_resume(config: TrainConfig, folder: Path) -> State:
