@@ -242,6 +242,7 @@ def test_a_killed_process_resumes(faces: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
+    assert "resuming with other values than before of: steps" in result.stderr
     assert f"resuming {tmp_path / 'run'} after step {stopped_at}" in result.stderr
     assert _newest(tmp_path / "run").step == stopped_at + 2
     restorer = FaceRestorer.from_file(tmp_path / "own.safetensors", device="cpu")

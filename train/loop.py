@@ -123,6 +123,9 @@ def _start_or_resume(config: TrainConfig, folder: Path) -> State:
         raise InputError(
             f"{folder} holds a run of another generator: name another run_folder to start anew"
         )
+    changed = [key for key, value in _plain(config).items() if found.config.get(key) != value]
+    if changed:
+        _logger.warning("resuming with other values than before of: %s", ", ".join(changed))
     generator.load_state_dict(found.generator)
     state.ema.network.load_state_dict(found.ema)
     optimizer.load_state_dict(found.optimizer)
