@@ -18,6 +18,8 @@ check: $(VENV)/.development
 	$(VENV)/bin/mypy
 
 $(VENV)/.runtime: requirements.txt
+	@$(PYTHON) -c "import sys; ok = (3, 10) <= sys.version_info < (3, 13); \
+	  sys.exit(None if ok else 'This needs Python 3.10 to 3.12: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv "$(VENV)"
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet -r requirements.txt
