@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,12 @@ def real_weights(name: str) -> Path:
     if not folder or not path.is_file():
         pytest.skip(f"needs {name} in the folder GFPGAN_TEST_WEIGHTS")
     return path
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG: its header, and the first bytes of its pixels."""
+    chunks = b""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    for body in (b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000))):
+        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunks

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import png_header
 from PIL import Image, ImageCms
 
 from gfpgan_core import images
@@ -90,26 +89,17 @@ def test_first_frame_of_an_animation_counts() -> None:
     assert tuple(images.decode(data).rgb[5, 5]) == (255, 0, 0)
 
 
-def _png_header(width: int, height: int) -> bytes:
-    """The start of a PNG: its header, and the first bytes of its pixels."""
-    chunks = b""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    for body in (b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000))):
-        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
 @pytest.mark.parametrize(
     ("data", "text"),
     [
         (b"", "0 bytes"),
         (b"Dear sir or madam, this is no photo.", "no image"),
-        (_png_header(30_000, 30_000), "30000x30000 px|too many pixels"),
-        (_png_header(20_000, 200), "at most"),
+        (png_header(30_000, 30_000), "30000x30000 px|too many pixels"),
+        (png_header(20_000, 200), "at most"),
         (_bytes(Image.new("RGB", (1, 1)), "PNG"), "1x1 px"),
         (_bytes(Image.fromarray(_gradient(400, 400)), "JPEG")[:3000], "cut off"),
         (_bytes(Image.effect_noise((80, 80), 50), "PNG")[:2000], "cut off"),
-        (_png_header(300, 300)[:30], "no image, or cut off"),
+        (png_header(300, 300)[:30], "no image, or cut off"),
         (_bytes(Image.new("F", (30, 30)), "TIFF"), "floating-point"),
     ],
     ids=["empty", "text", "huge", "long", "1x1", "cut-jpeg", "cut-png", "cut-header", "float"],

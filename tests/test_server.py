@@ -12,12 +12,10 @@ import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, random_network
+from conftest import ROOT, TINY, png_header, random_network
 from PIL import Image
 
 from gfpgan_core import geometry, images
@@ -246,14 +244,6 @@ def test_blend_and_aligned(server: Server, portrait: ImageU8) -> None:
     assert photo.rgb.shape == (768, 768, 3) and metrics["faces"] == 0
 
 
-def _png_header(width: int, height: int) -> bytes:
-    chunks = b""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    for body in (b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000))):
-        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
 def test_bad_input_gets_a_clear_error_and_the_server_stays_up(
     server: Server, portrait: ImageU8
 ) -> None:
@@ -271,7 +261,7 @@ def test_bad_input_gets_a_clear_error_and_the_server_stays_up(
         (jpeg[: len(jpeg) // 2], {}, ("img is damaged or cut off",)),
         (b"", {}, ("0 bytes",)),
         (_encoded(np.zeros((1, 1, 3), np.uint8)), {}, ("1x1 px", "at least 16 px")),
-        (_png_header(30_000, 30_000), {}, ("at most 64 megapixels",)),
+        (png_header(30_000, 30_000), {}, ("at most 64 megapixels",)),
         (_encoded(portrait[:300]), {"aligned": True}, ("512x300 px", "square")),
         (good, {"version": "v1.2"}, ("GFPGANv1.2.pth", "349 MB", "https://github.com", "compact")),
     ]
