@@ -1,6 +1,6 @@
 """Measures weights on faces that they were not trained on, and draws them.
 
-    python scripts/evaluate.py faces/heldout --config configs/compact.yaml --sheet sheet.png
+    python -m scripts.evaluate faces/heldout --config configs/compact.yaml --sheet sheet.png
 
 Every face is degraded with a fixed seed, by the configuration's `validation_degradation`.
 """

@@ -1,8 +1,8 @@
 """Downloads weight files ahead of time, verified, into `GFPGAN_WEIGHTS_DIR` or the user's cache.
 
-python scripts/fetch_weights.py                # what the hosted API's defaults use
-python scripts/fetch_weights.py v1.3 v1.4      # restoration networks by version
-python scripts/fetch_weights.py all
+python -m scripts.fetch_weights                # what the hosted API's defaults use
+python -m scripts.fetch_weights v1.3 v1.4      # restoration networks by version
+python -m scripts.fetch_weights all
 """
 
 from __future__ import annotations

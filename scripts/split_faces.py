@@ -1,6 +1,6 @@
 """Splits a folder of aligned faces into people to train on and people to measure on.
 
-    python scripts/split_faces.py faces.csv SOURCE DESTINATION [--held-out 64]
+    python -m scripts.split_faces faces.csv SOURCE DESTINATION [--held-out 64]
 
 The CSV has columns `file` and `person`. DESTINATION/train and DESTINATION/heldout get links; all
 photos of a person go to the same side, and each held-out person gives one photo.

@@ -3,7 +3,7 @@
 `cog build` writes this file into the image. Without Docker, this script makes it from the same
 source: the signature of `Predictor.predict`, read without running it.
 
-    python scripts/write_openapi_schema.py [FOLDER]
+    python -m scripts.write_openapi_schema [FOLDER]
 """
 
 from __future__ import annotations

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from conftest import ROOT
+
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background
+from gfpgan_core.releases import BACKGROUNDS, RELEASES
 
 # Each layer may import itself only where listed, and anything in the layers before it.
 LAYERS = (
@@ -73,6 +79,44 @@ def test_config_and_errors_need_no_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
+
+
+def _run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """As the README says: from the project's folder, with nothing set up for it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "gfpgan_core",
+        "train",
+        "scripts.evaluate",
+        "scripts.fetch_weights",
+        "scripts.split_faces",
+        "scripts.write_openapi_schema",
+    ],
+)
+def test_documented_commands_start(module: str) -> None:
+    result = _run_module(module, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_the_predictors_literal_choices_are_the_tables(tmp_path: Path) -> None:
+    """Cog wants literals in predict.py: they must not drift from the releases."""
+    assert _run_module("scripts.write_openapi_schema", tmp_path).returncode == 0
+    schema = json.loads((tmp_path / ".cog" / "openapi_schema.json").read_text())
+    choices = schema["components"]["schemas"]
+    assert choices["version"]["enum"] == list(RELEASES)
+    assert choices["background_upsampler"]["enum"] == list(get_args(Background))
+    assert get_args(Background) == ("none", *BACKGROUNDS)
+    scale = choices["Input"]["properties"]["scale"]
+    assert (scale["minimum"], scale["maximum"]) == (MIN_SCALE, MAX_SCALE)
 
 
 def test_cog_yaml_names_what_exists() -> None:

@@ -101,9 +101,8 @@ def _app_folder(folder: Path) -> Path:
     """A folder as `cog build` leaves it in the image: predictor and input schema."""
     shutil.copy(ROOT / "predict.py", folder)
     shutil.copy(ROOT / "tests" / "serving" / "predict_with_test_releases.py", folder)
-    script = ROOT / "scripts" / "write_openapi_schema.py"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, script, folder], check=True, env=environment)
+    command = [sys.executable, "-m", "scripts.write_openapi_schema", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
     return folder
 
 
