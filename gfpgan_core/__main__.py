@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, get_args
 
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background, RestoreOptions
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+from gfpgan_core.releases import DETECTORS, RELEASES
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer, Restoration
-
-# Spelled out: the networks' table imports nothing heavy, but the help must stay instant.
-_VERSIONS = ("v1", "v1.2", "v1.3", "v1.4", "RestoreFormer", "compact")
-_DETECTORS = ("auto", "centerface", "retinaface-resnet50", "retinaface-mobilenet")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,18 +24,25 @@ def _parser() -> argparse.ArgumentParser:
     add = restore.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="photos, or folders of photos")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
-    add("--version", choices=_VERSIONS, default="v1.4", help="default: v1.4")
+    add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
     add("--weights", type=Path, metavar="FILE", help="weights of your own instead of a version")
     add("--scale", type=float, default=2.0, help=f"{MIN_SCALE:g} to {MAX_SCALE:g}, default: 2")
     add("--background", choices=get_args(Background), default="none", help="default: none")
     add("--blend", type=float, default=1.0, help="0: faces unchanged, 1 (default): restored")
     add("--aligned", action="store_true", help="the inputs are aligned, square faces")
     which = restore.add_mutually_exclusive_group()
-    which.add_argument("--only-center-face", action="store_true")
-    which.add_argument("--only-largest-face", action="store_true")
+    for faces in ("center", "largest"):
+        which.add_argument(
+            f"--only-{faces}-face", dest="faces", action="store_const", const=faces, default="all"
+        )
     add("--min-eye-distance", type=float, default=5.0, metavar="PX", help="default: 5")
     add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
-    add("--detector", choices=_DETECTORS, default="auto", help="default: auto")
+    add(
+        "--detector",
+        choices=("auto", "centerface", *DETECTORS),
+        default="auto",
+        help="default: auto",
+    )
     add("--mask", choices=("auto", "template", "parsing"), default="auto", help="default: auto")
     add("--format", choices=("auto", "png", "jpg", "webp"), default="auto", help="default: auto")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
@@ -54,9 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             scale=options.scale,
             blend=options.blend,
             background=options.background,
-            faces="center"
-            if options.only_center_face
-            else ("largest" if options.only_largest_face else "all"),
+            faces=options.faces,
             aligned=options.aligned,
             min_eye_distance_px=options.min_eye_distance,
             min_score=options.min_score,

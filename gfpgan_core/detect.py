@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +20,6 @@ from gfpgan_core.geometry import Points, apply, eye_distance, inverse, scaling
 from gfpgan_core.images import ImageU8
 from gfpgan_core.releases import DETECTORS
 from gfpgan_core.weights import is_present, load_strictly, locate, read_state
-
-DetectorName = Literal["auto", "centerface", "retinaface-resnet50", "retinaface-mobilenet"]
 
 # Both detectors place the landmarks of large faces badly: they were trained on faces of up to
 # about 300 px. 640 on the short side finds faces of 1/40 of it.

@@ -82,9 +82,9 @@ def decode(data: bytes, name: str = "the image") -> Photo:
             f"{name} is no image, or cut off near its start: allowed are JPEG, PNG, WebP, BMP, TIFF"
             " and GIF"
         ) from error
+    except InputError:
+        raise  # it is a ValueError, but says what is wrong already
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{name} is damaged or cut off: {error}") from error
     file_format = _FORMAT_OF.get(image.format or "", "png")
     try:
@@ -117,8 +117,8 @@ def _to_photo(image: Image.Image, file_format: Format) -> Photo:
         raise ValueError("floating-point pixels have no defined range; save it as 8 or 16 bit")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
         wide = np.asarray(image).astype(np.int64)
-        grey = np.clip((wide + 128) // 257, 0, 255).astype(np.uint8)
-        return Photo(np.repeat(grey[..., None], 3, axis=2), None, file_format)
+        luma = np.clip((wide + 128) // 257, 0, 255).astype(np.uint8)
+        return Photo(np.repeat(luma[..., None], 3, axis=2), None, file_format)
     alpha = None
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("L", "LA") else "RGBA")
@@ -188,8 +188,8 @@ def encode(rgb: ImageU8, alpha: ImageU8 | None, file_format: Format) -> bytes:
             f"the result is {width}x{height} px; WebP holds at most {_MAX_WEBP_SIDE_PX} px a side:"
             " use png or jpg"
         )
-    grey = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 0] == rgb[..., 2]).all())
-    image = Image.fromarray(rgb[..., 0] if grey else rgb)
+    channels_equal = (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 0] == rgb[..., 2]).all()
+    image = Image.fromarray(rgb[..., 0] if channels_equal else rgb)
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
         if file_format == "jpg":
@@ -220,6 +220,12 @@ def write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+def grey(image: ImageU8) -> ImageU8:
+    """The image's luma (BT.601) in all three channels."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def to_pm1(image: ImageU8) -> Tensor:

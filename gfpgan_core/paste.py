@@ -28,7 +28,7 @@ Mask = NDArray[np.float32]
 # Restored crops (size, size, 3), all of one size, to their masks (size, size), 0..1.
 Masker = Callable[[list[ImageU8]], list[Mask]]
 
-# At 512 px: the feather is as wide as the parsing mask's blur below.
+# At 512 px, of both kinds of mask.
 _BORDER_PX = 24
 _FEATHER_SIGMA_PX = 11.0
 
@@ -54,12 +54,7 @@ class RestoredFace:
 
 def template_masks(restored: list[ImageU8]) -> list[Mask]:
     """The square of the template with feathered edges, for each crop."""
-    return [_template_mask(face.shape[0]) for face in restored]
-
-
-def _template_mask(size_px: int) -> Mask:
-    mask = np.ones((size_px, size_px), np.float32)
-    return _feather(mask)
+    return [_feather(np.ones(restored[0].shape[:2], np.float32))] * len(restored)
 
 
 def _feather(mask: Mask) -> Mask:
@@ -147,8 +142,8 @@ def _add(
     view: ImageU8, base: ImageU8, band: _Region, change: NDArray[np.float32], mask: Mask
 ) -> None:
     """Mixes `base` plus the change into `view`, in place; change and mask are the crop's."""
-    share = band.see(mask, band.region_from_crop, interpolation=cv2.INTER_LINEAR)[..., None]
-    wanted = band.see(change, band.region_from_crop)
+    share = band.see(mask, cv2.INTER_LINEAR)[..., None]
+    wanted = band.see(change)
     wanted += base
     np.clip(wanted, 0, 255, out=wanted)
     wanted -= view
@@ -205,15 +200,12 @@ class _Region:
         return np.asarray(seen, np.uint8)
 
     def see(
-        self,
-        plane: NDArray[np.float32],
-        region_from_crop: Transform,
-        interpolation: int = cv2.INTER_CUBIC,
+        self, plane: NDArray[np.float32], interpolation: int = cv2.INTER_CUBIC
     ) -> NDArray[np.float32]:
         """Something of the crop as seen in this region; 0 (no change) outside the crop."""
         seen = geometry.warp(
             plane,
-            region_from_crop,
+            self.region_from_crop,
             self.size_wh,
             border=cv2.BORDER_CONSTANT,
             interpolation=interpolation,

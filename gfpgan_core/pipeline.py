@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +23,6 @@ from gfpgan_core.geometry import eye_distance
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.paste import Masker, RestoredFace, load_masker, paste, template_masks
 from gfpgan_core.weights import Network, load, load_file
-
-_logger = logging.getLogger(__name__)
 
 _BATCH_FACES = 4  # 512 px in fp32: about 1 GiB of activations in the full-size network
 
@@ -73,8 +70,9 @@ class Restoration:
 class FaceRestorer:
     """A restoration network with its detector and masker; holds no state between photos.
 
-    restorer = FaceRestorer.from_release("compact")
-    restorer.restore("face.jpg").save("restored.png")
+    Example:
+        restorer = FaceRestorer.from_release("compact")
+        restorer.restore("face.jpg").save("restored.png")
     """
 
     def __init__(
@@ -205,14 +203,14 @@ class FaceRestorer:
                 )
             restored += [images.from_pm1(image) for image in output]
         if grey:
-            restored = [_grey(face) for face in restored]
+            restored = [images.grey(face) for face in restored]
         return restored
 
     def _enlarge(self, photo: Photo, background: str, size_wh: tuple[int, int]) -> ImageU8:
         if background == "none":
             return np.asarray(geometry.resize(photo.rgb, size_wh), np.uint8)
         enlarged = load_background(background, self.device)(photo.rgb, size_wh)
-        return _grey(enlarged) if photo.is_grey else enlarged
+        return images.grey(enlarged) if photo.is_grey else enlarged
 
     def _paste(
         self,
@@ -277,11 +275,6 @@ def _as_photo(photo: Photo | ImageU8 | Path | str) -> Photo:
         raise InputError("an image array must be RGB: uint8 of shape (height, width, 3)")
     images.check_input_size(photo.shape[1], photo.shape[0])
     return Photo(photo)
-
-
-def _grey(image: ImageU8) -> ImageU8:
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def _resized_alpha(photo: Photo, size_wh: tuple[int, int]) -> ImageU8 | None:

@@ -125,6 +125,8 @@ def load(version: str, device: str = "cpu") -> Network:
     else:
         path = locate(release.file)
     state, _ = read_state(path)
+    if convert.is_equalised(state):
+        state = convert.to_clean(state)
     return _fill(release.config, state, path, device)
 
 
@@ -218,8 +220,6 @@ def _fill(config: NetworkConfig, state: dict[str, Tensor], path: Path, device: s
     """The network built without memory, then given the file's tensors; every name must fit."""
     with torch.device("meta"):
         network = build(config)
-    if convert.is_equalised(state):
-        state = convert.to_clean(state)
     load_strictly(network, state, path)
     return network.to(device).eval().requires_grad_(False)
 
@@ -251,11 +251,9 @@ def _shorten(text: str, limit: int = 600) -> str:
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
-def save_safetensors(network: GFPGAN, path: Path, dtype: torch.dtype = torch.float32) -> None:
+def save_safetensors(network: GFPGAN, path: Path) -> None:
     """Writes the weights with their configuration, so that `load_file` needs nothing else."""
-    state = {
-        name: value.detach().to(dtype).contiguous() for name, value in network.state_dict().items()
-    }
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
     temporary = path.with_suffix(".partial")
     metadata = {"generator_config": json.dumps(dataclasses.asdict(network.config))}
     save_file(state, temporary, metadata)

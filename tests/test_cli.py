@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 from gfpgan_core import images
-from gfpgan_core.__main__ import _DETECTORS, _VERSIONS, main
+from gfpgan_core.__main__ import main
 from gfpgan_core.images import ImageU8
 from gfpgan_core.releases import DETECTORS, RELEASES
 
@@ -101,6 +101,18 @@ def test_missing_files_and_empty_folders(
     assert "holds no image" in capsys.readouterr().err
 
 
-def test_the_choices_are_those_of_the_tables() -> None:
-    assert tuple(RELEASES) == _VERSIONS
-    assert set(_DETECTORS) == {"auto", "centerface", *DETECTORS}
+def test_only_one_face_is_restored_on_request(
+    tmp_path: Path, two_faces: ImageU8, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write(tmp_path / "two.png", images.encode(two_faces, None, "png"))
+    for option in ("--only-center-face", "--only-largest-face"):
+        assert _restore(tmp_path / "two.png", option, "--output", tmp_path / "out") == 0
+        assert "two.png: 1 face," in capsys.readouterr().out
+
+
+def test_the_choices_are_those_of_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["restore", "--help"])
+    printed = capsys.readouterr().out.replace("\n", "").replace(" ", "")
+    assert "{" + ",".join(RELEASES) + "}" in printed
+    assert "{" + ",".join(["auto", "centerface", *DETECTORS]) + "}" in printed

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gfpgan_core.errors import InputError
-from gfpgan_core.images import ImageU8
+from gfpgan_core.images import ImageU8, grey
 from train.degradations import (
     DegradationConfig,
     add_noise,
@@ -16,7 +16,6 @@ from train.degradations import (
     colour_jitter,
     degrade,
     downsample,
-    grey,
     jpeg,
 )
 

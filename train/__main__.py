@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(options.config, options.set)
         if options.dry_run:
-            from gfpgan_core.networks.gfpgan import GFPGAN
+            from gfpgan_core.weights import build, parameter_count
 
-            parameters = sum(p.numel() for p in GFPGAN(config.generator).parameters())
+            parameters = parameter_count(build(config.generator))
             print(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), end="")
             print(f"# generator: {parameters:,} parameters")
             return 0

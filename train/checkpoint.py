@@ -52,6 +52,6 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for path in sorted(folder.glob("checkpoint_*.pt"), reverse=True):
         try:
             return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError) as error:
             _logger.warning("%s can't be read (%s): trying the one before it", path, error)
     return None

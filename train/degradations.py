@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfpgan_core.errors import InputError
-
-ImageU8 = NDArray[np.uint8]
+from gfpgan_core.images import ImageU8, grey
 
 # The paper's kernel is 41 px wide at 512 px; 4 sigma of the largest blur would need 81.
 _KERNEL_SIDE_PX = 41
@@ -101,12 +100,6 @@ def jpeg(image: ImageU8, quality: int) -> ImageU8:
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None  # our own bytes
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def grey(image: ImageU8) -> ImageU8:
-    """The image's luma (BT.601) in all three channels."""
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def colour_jitter(image: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:

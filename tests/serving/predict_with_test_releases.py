@@ -1,7 +1,7 @@
 """The real predictor, with small random networks under the official versions' names.
 
 The official files can't be part of a test. The table is the only thing replaced: files are fetched
-over HTTP from the address in `TEST_RELEASES_URL`, verified, converted and loaded as in production.
+over HTTP from the addresses in `TEST_RELEASES`, verified, converted and loaded as in production.
 """
 
 from __future__ import annotations
