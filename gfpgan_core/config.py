@@ -81,15 +81,16 @@ class GeneratorConfig:
 
     def decoder_channels(self, level_px: int) -> int:
         """Channels of the StyleGAN2 decoder at a level."""
-        return int(self._full_channels(level_px) * self.narrow)
+        return int(full_channels(level_px, self.channel_multiplier) * self.narrow)
 
     def unet_channels(self, level_px: int) -> int:
         """Channels of the U-Net at a level: half of the decoder's."""
-        return int(self._full_channels(level_px) * (self.narrow * 0.5))
+        return int(full_channels(level_px, self.channel_multiplier) * (self.narrow * 0.5))
 
-    def _full_channels(self, level_px: int) -> int:
-        """StyleGAN2's channels: 512 up to 32 px, then halved from level to level."""
-        return 512 if level_px <= 32 else 16384 // level_px * self.channel_multiplier
+
+def full_channels(level_px: int, channel_multiplier: int) -> int:
+    """StyleGAN2's channels at a level: 512 up to 32 px, then halved from level to level."""
+    return 512 if level_px <= 32 else 16384 // level_px * channel_multiplier
 
 
 @dataclass(frozen=True)

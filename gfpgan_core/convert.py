@@ -47,8 +47,8 @@ _RULES: tuple[tuple[str, str, float, bool], ...] = (
 
 
 def is_equalised(state: dict[str, Tensor]) -> bool:
-    """Whether the state dict is of the form that `to_clean` takes."""
-    return "conv_body_first.0.weight" in state
+    """Whether a generator's or decoder's state dict is of the form that `to_clean` takes."""
+    return "conv_body_first.0.weight" in state or "style_conv1.activate.bias" in state
 
 
 def to_clean(state: dict[str, Tensor]) -> dict[str, Tensor]:

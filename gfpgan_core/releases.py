@@ -17,7 +17,8 @@ class WeightFile:
 
     name: str
     url: str
-    bytes: int
+    bytes: int | None
+    """None where the release doesn't tell: the sha256 alone proves it."""
     sha256: str
     licence: str
 
@@ -140,7 +141,24 @@ PARSING = WeightFile(
 )
 
 
+PRIOR = WeightFile(
+    "StyleGAN2_512_Cmul1_FFHQ_B12G4_scratch_800k.pth",
+    f"{_GFPGAN}/v0.1.0/StyleGAN2_512_Cmul1_FFHQ_B12G4_scratch_800k.pth",
+    204535545,
+    "05f5d33d79b32a3355cae3ede30e7ee06a90e56c60b1c2efe4ddd0d0e5a2959f",
+    "Apache-2.0",
+)
+
+ARCFACE = WeightFile(
+    "arcface_resnet18.pth",
+    f"{_GFPGAN}/v0.1.0/arcface_resnet18.pth",
+    None,
+    "69554b3184575bdda7ecf7f40caf2b0c5ecbd0617b676d2209d8bf0e7e3d8042",
+    "Apache-2.0",
+)
+
+
 def all_files() -> list[WeightFile]:
     """Every downloadable file."""
     official = [release.file for release in RELEASES.values() if release.file]
-    return [*official, *BACKGROUNDS.values(), *DETECTORS.values(), PARSING]
+    return [*official, *BACKGROUNDS.values(), *DETECTORS.values(), PARSING, PRIOR, ARCFACE]

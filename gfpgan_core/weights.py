@@ -89,7 +89,7 @@ def _download(file: WeightFile, folder: Path, progress: bool) -> None:
 
 def _verify(path: Path, file: WeightFile) -> None:
     size = path.stat().st_size
-    if size != file.bytes:
+    if file.bytes is not None and size != file.bytes:
         raise WeightsError(
             f"{path} has {size:,} bytes; {file.name} has {file.bytes:,}: the file is damaged or"
             " another one. Delete it, and it will be fetched anew"
@@ -103,8 +103,9 @@ def _verify(path: Path, file: WeightFile) -> None:
 
 
 def _how_to_get(file: WeightFile) -> str:
+    size = f" ({file.bytes / 1e6:.0f} MB)" if file.bytes is not None else ""
     return (
-        f"{file.name} ({file.bytes / 1e6:.0f} MB) is not there. It comes from {file.url}; to put it"
+        f"{file.name}{size} is not there. It comes from {file.url}; to put it"
         f" in place by hand, save it as {cache_folder() / file.name}."
         " The version `compact` needs no download (--version compact)."
     )
@@ -166,7 +167,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsError: unreadable, or no state dict.
     """
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return state, file.metadata() or {}
@@ -182,6 +183,27 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not all(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(f"{path} holds more than tensors: export the weights of one network")
     return {name.removeprefix("module."): value for name, value in loaded.items()}, {}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: a file that went through a server may have lost its suffix."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"  # the length of a JSON header, then the header
+
+
+def read_decoder(path: Path) -> dict[str, Tensor]:
+    """The clean state dict of a StyleGAN2 decoder: ours, or the official prior's.
+
+    Raises:
+        WeightsError: unreadable, or of another form.
+    """
+    state, _ = read_state(path)
+    return convert.to_clean(state) if convert.is_equalised(state) else state
+
+
+def save_decoder(state: dict[str, Tensor], path: Path) -> None:
+    """Writes a prior that `read_decoder` reads."""
+    _save(state, path, {})
 
 
 def config_of(state: dict[str, Tensor], path: Path) -> GeneratorConfig:
@@ -253,10 +275,15 @@ def _shorten(text: str, limit: int = 600) -> str:
 
 def save_safetensors(network: GFPGAN, path: Path) -> None:
     """Writes the weights with their configuration, so that `load_file` needs nothing else."""
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    temporary = path.with_suffix(".partial")
     metadata = {"generator_config": json.dumps(dataclasses.asdict(network.config))}
-    save_file(state, temporary, metadata)
+    _save(network.state_dict(), path, metadata)
+
+
+def _save(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    tensors = {name: value.cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, temporary, metadata)
     temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     temporary.replace(path)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import upstream
 
-from gfpgan_core import images
+from gfpgan_core import geometry, images
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
@@ -35,8 +35,6 @@ def portrait() -> ImageU8:
 @pytest.fixture(scope="session")
 def two_faces(portrait: ImageU8) -> ImageU8:
     """A photo with two faces, the second smaller."""
-    from gfpgan_core import geometry
-
     canvas = np.full((512, 900, 3), 120, np.uint8)
     canvas[:, :512] = portrait
     canvas[100:484, 516:900] = geometry.resize(portrait, (384, 384))[:, ::-1]
@@ -81,3 +79,15 @@ def png_header(width: int, height: int) -> bytes:
     for body in (b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000))):
         chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.fixture(scope="session")
+def faces(portrait: ImageU8, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five different square crops of a real photo, 96 px."""
+    folder = tmp_path_factory.mktemp("faces")
+    for i in range(5):
+        crop = np.asarray(
+            geometry.resize(portrait[10 * i : 200 + 10 * i, 120:320], (96, 96)), np.uint8
+        )
+        images.write(folder / f"{i}.png", images.encode(crop, None, "png"))
+    return folder

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8, grey
 from train.degradations import (
+    PRESETS,
     DegradationConfig,
     add_noise,
     blur,
@@ -17,6 +18,7 @@ from train.degradations import (
     degrade,
     downsample,
     jpeg,
+    ringing_kernel,
 )
 
 NONE = DegradationConfig(
@@ -35,8 +37,7 @@ def _rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_isotropic_blur_is_scipys_gaussian(portrait: ImageU8) -> None:
-    config = dataclasses.replace(NONE, anisotropic_share=0, blur_sigma_px=(3.0, 3.0))
-    ours = blur(portrait, config, _rng()).astype(float)
+    ours = blur(portrait, (3.0, 3.0), 0, _rng()).astype(float)
     theirs = gaussian_filter(portrait.astype(float), (3, 3, 0), mode="mirror")
     assert np.abs(ours - theirs).max() <= 1
 
@@ -122,3 +123,34 @@ def test_neutral_jitter_changes_nothing(portrait: ImageU8) -> None:
 def test_impossible_ranges_are_refused(values: dict[str, object], text: str) -> None:
     with pytest.raises(InputError, match=text):
         DegradationConfig(**values)  # type: ignore[arg-type]
+
+
+def test_ringing_kernel_is_basicsrs() -> None:
+    from gfpgan_core import compat
+
+    compat.restore_functional_tensor()
+    from basicsr.data.degradations import circular_lowpass_kernel
+
+    for cutoff in (np.pi / 3, 2.0, np.pi):
+        theirs = circular_lowpass_kernel(cutoff, 21, pad_to=0)
+        assert np.abs(ringing_kernel(cutoff) - theirs).max() < 1e-6
+
+
+def test_shot_noise_is_stronger_in_the_light_and_grey_noise_is_grey() -> None:
+    dark, light = (np.full((300, 300, 3), v, np.uint8) for v in (32, 128))
+    deviations = [add_noise(i, 8.0, _rng(), shot=True).astype(float).std() for i in (dark, light)]
+    assert deviations[0] / deviations[1] == pytest.approx((32 / 128) ** 0.5, rel=0.03)
+    grey_noise = add_noise(light, 8.0, _rng(), same_in_channels=True)
+    assert (grey_noise == grey_noise[..., :1]).all() and grey_noise.std() > 7
+
+
+def test_the_second_order_preset_damages_more_than_the_paper(portrait: ImageU8) -> None:
+    def error(config: DegradationConfig) -> float:
+        plain = dataclasses.replace(
+            config, colour_shift_probability=0, colour_jitter_probability=0, grey_probability=0
+        )
+        pairs = [degrade(portrait, plain, _rng(seed)) for seed in range(12)]
+        return float(np.mean([np.square(lq.astype(float) - gt).mean() for lq, gt in pairs]))
+
+    once = dataclasses.replace(PRESETS["second_order"], second_probability=0)
+    assert error(PRESETS["second_order"]) > 1.1 * error(once)

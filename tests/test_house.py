@@ -97,6 +97,10 @@ def _run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
         "train",
         "scripts.evaluate",
         "scripts.fetch_weights",
+        "scripts.prepare_faces",
+        "scripts.preview_degradations",
+        "scripts.training_cost",
+        "scripts.training_curves",
         "scripts.split_faces",
         "scripts.write_openapi_schema",
     ],
@@ -115,6 +119,8 @@ def test_the_predictors_literal_choices_are_the_tables(tmp_path: Path) -> None:
     assert choices["version"]["enum"] == list(RELEASES)
     assert choices["background_upsampler"]["enum"] == list(get_args(Background))
     assert get_args(Background) == ("none", *BACKGROUNDS)
+    trainable = [name for name in RELEASES if name != "RestoreFormer"]
+    assert choices["base_version"]["enum"] == [*trainable, "none"]
     scale = choices["Input"]["properties"]["scale"]
     assert (scale["minimum"], scale["maximum"]) == (MIN_SCALE, MAX_SCALE)
 
@@ -126,6 +132,13 @@ def test_cog_yaml_names_what_exists() -> None:
     assert name in {node.name for node in classes if isinstance(node, ast.ClassDef)}
     assert (ROOT / config["build"]["python_requirements"]).is_file()
     pins = (ROOT / "requirements.txt").read_text().splitlines()
+    file, name = config["train"].split(":")
+    functions = ast.parse((ROOT / file).read_text()).body
+    assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}
+    (install,) = (line for line in config["build"]["run"] if "fdet" in line)
+    assert install in (ROOT / "Makefile").read_text().replace("$(VENV)/bin/", "").replace(
+        "--quiet ", ""
+    )
     assert f"cog=={config['build']['sdk_version']}" in pins
 
 

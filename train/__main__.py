@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import shutil
 import sys
 from pathlib import Path
 
 import yaml
 
-from gfpgan_core.errors import InputError
+from gfpgan_core.errors import InputError, WeightsError
 from train.config import load_config
 
 
@@ -32,23 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(options.config, options.set)
         if options.dry_run:
-            from gfpgan_core.weights import build, parameter_count
+            from train.networks import parameter_counts
 
-            parameters = parameter_count(build(config.generator))
             print(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), end="")
-            print(f"# generator: {parameters:,} parameters")
+            for name, count in parameter_counts(config).items():
+                print(f"# {name}: {count:,} parameters")
             return 0
-        from train.loop import TrainingError, train
+        from train.loop import train
+        from train.optimise import TrainingError
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
     try:
-        network = train(config)
+        weights = train(config)
         if options.export:
-            from gfpgan_core.weights import save_safetensors
-
-            save_safetensors(network, options.export)
-    except (InputError, TrainingError) as error:
+            options.export.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(weights, options.export)
+    except (InputError, WeightsError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

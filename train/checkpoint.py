@@ -16,15 +16,22 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that the next step depends on."""
+    """Everything that the next step depends on.
+
+    Learning rates, the place in the data, and every draw of a run (photos, flips, degradations,
+    noise) are functions of the seed and the step: they are saved by saving these two. torch's own
+    generator is saved beside them.
+    """
 
     step: int
-    """Steps done: the position in the data follows from it."""
-    generator: dict[str, torch.Tensor]
+    """Steps done."""
+    networks: dict[str, dict[str, torch.Tensor]]
+    """State dicts by name: generator, discriminator, ..."""
     ema: dict[str, torch.Tensor]
-    optimizer: dict[str, Any]
+    optimizers: dict[str, dict[str, Any]]
+    scalars: dict[str, float]
+    """Running means of the objective, and the best validation so far."""
     random_state: torch.Tensor
-    """torch's CPU generator (the decoder's noise)."""
     config: dict[str, Any]
 
 

@@ -12,24 +12,73 @@ import yaml
 
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
-from train.degradations import DegradationConfig
+from train.degradations import PRESETS, DegradationConfig
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the terms; 0 switches a term off."""
+    """Weights of the terms; 0 switches a term off. The paper's values are in configs/gfpgan_v1."""
 
     pixel: float = 1.0
     pyramid: float = 1.0
+    pyramid_end_step: int = 0
+    """From this step on the pyramid term is off; 0: never."""
     gradient: float = 0.0
     ssim: float = 0.0
+    perceptual: float = 0.0
+    style: float = 0.0
+    perceptual_backbone: Literal["vgg19", "mobilenet_v2"] = "vgg19"
+    perceptual_weights: str = ""
+    """File of the backbone's ImageNet weights; empty: an installed package's, else fetched."""
+    adversarial: float = 0.0
+    component_adversarial: float = 0.0
+    component_style: float = 0.0
+    identity: float = 0.0
+    identity_weights: str = ""
+    """File of ArcFace's weights; empty: fetched."""
+    r1: float = 10.0
+    """Weight of the gradient penalty of real images, for the whole-face discriminator."""
+    r1_every_steps: int = 16
+    path_length: float = 2.0
+    """Of the prior's generator."""
+    path_length_every_steps: int = 4
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
-            if weight < 0:
-                raise InputError(f"losses.{name} is {weight}; a weight must not be negative")
+            if not isinstance(weight, str) and weight < 0:
+                raise InputError(f"losses.{name} is {weight}; must not be negative")
+        for name in ("r1_every_steps", "path_length_every_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"losses.{name} is {getattr(self, name)}; must be at least 1")
+        if self.component_style and not self.component_adversarial:
+            raise InputError(
+                "losses.component_style compares the features of the component discriminators,"
+                " which train only with losses.component_adversarial above 0"
+            )
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    channel_multiplier: int = 1
+    narrow: float = 1.0
+    """Width relative to StyleGAN2's discriminator."""
+    component_narrow: float = 1.0
+    stddev_group: int = 4
+    """Samples that the batch deviation compares; must divide a process's batch."""
+    learning_rate: float = 2e-3
+    warmup_steps: int = 0
+    """Steps at the start in which only the discriminators learn: fresh ones would push a trained
+    generator away from what it knows."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise InputError(
+                f"discriminators.learning_rate is {self.learning_rate}; must be above 0"
+            )
+        if self.warmup_steps < 0 or self.stddev_group < 1:
+            raise InputError("discriminators: warmup_steps from 0 on, stddev_group from 1 on")
 
 
 @dataclass(frozen=True)
@@ -37,34 +86,57 @@ class TrainConfig:
     run_folder: str
     """Checkpoints, log and the resolved configuration go here; a run found here is resumed."""
     train_faces: str
-    """Folder of aligned face images."""
+    """Aligned face images: a folder, .zip, .tar or LMDB."""
+    component_boxes: str = ""
+    """File of eye and mouth boxes; empty: `components.json` in the folder, else the template's."""
     validation_faces: str = ""
-    """Folder of faces never trained on; empty: no validation."""
+    """Faces never trained on; empty: no validation."""
+    objective: Literal["restoration", "prior"] = "restoration"
+    """`prior` trains the StyleGAN2 decoder alone, to start a restoration from."""
+    start_from: str = ""
+    """Release (v1.4, say) or file whose generator training starts from; empty: from nothing."""
+    prior: str = ""
+    """File of a prior, or `official` (StyleGAN2 on FFHQ): what the decoder starts from."""
+    freeze_decoder: bool = False
+    """Only the U-Net and the SFT layers learn: the paper's way with a good prior."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     validation_degradation: DegradationConfig = field(default_factory=DegradationConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     seed: int = 0
     steps: int = 1000
     batch_size: int = 4
+    """Of one step, over all processes and accumulated gradients together."""
+    gradient_accumulation_steps: int = 1
     learning_rate: float = 1e-3
-    """Peak of Adam's; falls to 0 along a half cosine after the warm-up."""
+    """The generator's, after the warm-up."""
+    equalised_learning_rate: bool = False
+    """Scale each weight's rate by 1 / sqrt(fan-in), as StyleGAN2 does at run time."""
+    schedule: Literal["cosine", "milestones"] = "cosine"
+    """cosine: half a cosine down to 0 at the last step. Discriminators follow the same curve."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which the rates are multiplied by `milestone_factor`."""
+    milestone_factor: float = 0.5
     warmup_steps: int = 50
     ema_half_life_images: float = 1000
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: autocast; weights and optimizer stay in float32."""
-    device: str = "cpu"
+    """bf16: autocast; weights, optimizers and losses stay in float32."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: whatever Accelerate finds, or `accelerate launch` was told."""
     workers: int = 1
     """Processes that load data; 0 loads in the training process."""
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
     validate_every_steps: int = 200
     log_every_steps: int = 10
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in (
             "steps",
             "batch_size",
+            "gradient_accumulation_steps",
             "checkpoint_every_steps",
             "validate_every_steps",
             "keep_checkpoints",
@@ -72,13 +144,15 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; must be at least 1")
-        for name in ("learning_rate", "ema_half_life_images"):
+        for name in ("learning_rate", "ema_half_life_images", "milestone_factor"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; must be above 0")
         if self.workers < 0 or self.warmup_steps < 0 or self.seed < 0:
             raise InputError("workers, warmup_steps and seed must not be negative")
-        if self.precision not in ("fp32", "bf16"):
-            raise InputError(f"precision is {self.precision!r}; allowed: 'fp32', 'bf16'")
+        if self.milestones and self.schedule == "cosine":
+            raise InputError("milestones are for schedule: milestones; it is cosine")
+        if self.start_from and self.prior:
+            raise InputError("start_from brings a decoder along: leave prior empty, or start_from")
 
 
 def load_config(path: Path, overrides: list[str]) -> TrainConfig:
@@ -105,7 +179,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     *outer, last = key.split(".")
     for name in outer:
         values = values.setdefault(name, {})
-    values[last] = yaml.safe_load(text)
+    values[last] = yaml.safe_load(text) if text else ""
 
 
 def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
@@ -134,6 +208,8 @@ def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
     """`value` as the annotated type, or an error that names the key."""
+    if hint is DegradationConfig:
+        value = _with_preset(value, key)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise InputError(f"{key} is {value!r}; it takes a group of keys")
@@ -143,6 +219,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         if value not in arguments:
             raise InputError(f"{key} is {value!r}; allowed: {', '.join(map(repr, arguments))}")
         return value
+    if origin is tuple and arguments[-1] is ...:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{key} is {value!r}; it takes a list")
+        return tuple(_convert(arguments[0], v, key) for v in value)
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
             raise InputError(f"{key} is {value!r}; it takes {len(arguments)} values")
@@ -155,3 +235,15 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"{key} is {value!r}; it takes a {hint.__name__}")
     return value
+
+
+def _with_preset(value: Any, key: str) -> Any:
+    """A preset's values, with those given beside its name; `key: NAME` is the preset alone."""
+    if isinstance(value, str):
+        value = {"preset": value}
+    if not isinstance(value, dict) or "preset" not in value:
+        return value
+    changed = {name: v for name, v in value.items() if name != "preset"}
+    if value["preset"] not in PRESETS:
+        raise InputError(f"{key} is {value['preset']!r}; presets: {', '.join(PRESETS)}")
+    return dataclasses.asdict(PRESETS[value["preset"]]) | changed

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,81 +15,91 @@ from torch.utils.data import Dataset, Sampler
 
 from gfpgan_core import images
 from gfpgan_core.errors import InputError
+from gfpgan_core.geometry import TEMPLATE_SIZE_PX
+from train.components import Boxes, boxes_of, flip_boxes, scale_boxes, template_boxes
 from train.degradations import DegradationConfig, degrade
+from train.faces import Faces
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair: (3, size, size) float32 in -1..1."""
+    """One pair, or a batch of them with a leading dimension N."""
 
     lq: Tensor
+    """(3, size, size) float32 in -1..1."""
     gt: Tensor
-
-
-def list_faces(folder: Path) -> list[Path]:
-    """The images in a folder and below it, sorted by path.
-
-    Raises:
-        InputError: the folder is missing or holds no image.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give a folder of aligned face images")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES)
-    if not paths:
-        raise InputError(f"{folder} holds no image ({', '.join(images.SUFFIXES)})")
-    return paths
+    """(3, size, size) float32 in -1..1."""
+    boxes: Tensor
+    """(3, 3) float32: see `train.components`, in pixels of this size."""
+    noise_seed: Tensor
+    """() int64: what the decoder's noise is drawn from."""
 
 
 class FaceDataset(Dataset[Sample]):
     """Item k is the k-th sample of the whole training, not of an epoch.
 
-    Its photo, flip and degradation depend on (seed, k) alone: neither the number of workers nor
-    an interruption changes what the network sees.
+    Its photo, flip, degradation and noise depend on (seed, k) alone: neither the number of workers
+    or processes nor an interruption changes what the network sees.
     """
 
     def __init__(
         self,
-        paths: list[Path],
+        faces: Faces,
         degradation: DegradationConfig,
         *,
         face_size_px: int,
         seed: int,
+        boxes: Mapping[str, Boxes] | None = None,
         flip: bool = True,
     ) -> None:
-        self.paths = paths
+        self.faces = faces
         self.degradation = degradation
         self.face_size_px = face_size_px
         self.seed = seed
+        self.boxes = boxes or {}
         self.flip = flip
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def _order_of_epoch(self, epoch: int) -> NDArray[np.intp]:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.paths))
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.faces))
 
     def __getitem__(self, k: int) -> Sample:
-        epoch, position = divmod(k, len(self.paths))
+        epoch, position = divmod(k, len(self.faces))
         index = int(self._order(epoch)[position])
         rng = np.random.default_rng((self.seed, epoch, index))
-        gt = load_face(self.paths[index], self.face_size_px)
+        name = self.faces.names[index]
+        gt = load_face(self.faces, name, self.face_size_px)
+        boxes = boxes_of(name, self.boxes)
+        boxes = template_boxes() if boxes is None else boxes
+        boxes = scale_boxes(boxes, TEMPLATE_SIZE_PX, self.face_size_px)
         if self.flip and rng.random() < 0.5:
             gt = np.ascontiguousarray(gt[:, ::-1])
+            boxes = flip_boxes(boxes, self.face_size_px)
         lq, gt = degrade(gt, self.degradation, rng)
-        return Sample(images.to_pm1(lq), images.to_pm1(gt))
+        return Sample(
+            images.to_pm1(lq),
+            images.to_pm1(gt),
+            torch.from_numpy(boxes).float(),
+            torch.tensor(rng.integers(2**62)),
+        )
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.faces)
 
 
-def load_face(path: Path, face_size_px: int) -> NDArray[np.uint8]:
+def load_face(faces: Faces, name: str, face_size_px: int) -> NDArray[np.uint8]:
     """(size, size, 3) RGB; a larger or smaller square image is resampled.
 
     Raises:
         InputError: the file is no image or not square.
     """
-    face = images.read_rgb(path)
+    face = images.decode(faces.read(name), name).rgb
     height, width = face.shape[:2]
     if height != width:
-        raise InputError(f"{path} is {width}x{height} px; training takes square, aligned faces")
+        raise InputError(
+            f"{name} in {faces.path} is {width}x{height} px; training takes square, aligned faces:"
+            " python -m scripts.prepare_faces makes them from any photos"
+        )
     if height == face_size_px:
         return face
     mode = cv2.INTER_AREA if height > face_size_px else cv2.INTER_CUBIC
@@ -98,20 +107,42 @@ def load_face(path: Path, face_size_px: int) -> NDArray[np.uint8]:
 
 
 class StepSampler(Sampler[list[int]]):
-    """The sample numbers of each step from `first_step` on."""
+    """The sample numbers of each micro-batch of one process, from `first_step` on.
 
-    def __init__(self, batch_size: int, first_step: int, last_step: int) -> None:
+    A step's batch is dealt out in turn, to the micro-batches of the processes.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        first_step: int,
+        last_step: int,
+        *,
+        process: int = 0,
+        processes: int = 1,
+        accumulation: int = 1,
+    ) -> None:
         self.batch_size = batch_size
         self.steps = range(first_step, last_step)
+        self.process = process
+        self.processes = processes
+        self.accumulation = accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
+        parts = self.processes * self.accumulation
         for step in self.steps:
-            yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
+            numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
+            for micro in range(self.accumulation):
+                yield list(numbers[micro * self.processes + self.process :: parts])
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) * self.accumulation
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """A batch: (N, 3, size, size)."""
-    return Sample(torch.stack([s.lq for s in samples]), torch.stack([s.gt for s in samples]))
+    """A batch: every field stacked."""
+    return Sample(*(torch.stack(values) for values in zip(*map(_fields, samples), strict=True)))
+
+
+def _fields(sample: Sample) -> tuple[Tensor, ...]:
+    return sample.lq, sample.gt, sample.boxes, sample.noise_seed

@@ -1,7 +1,8 @@
 """The degradation model of GFPGAN: blur, downsampling, noise, JPEG, then colour and grey.
 
-Source: arXiv 2101.04061, section 4.1. Pure functions: images in and out, every draw from the
-generator that is handed in. Units are pixels and grey levels of the full-size crop.
+Source: arXiv 2101.04061, section 4.1; the second order is Real-ESRGAN's (arXiv 2107.10833, section
+3). Pure functions: images in and out, every draw from the generator that is handed in. Units are
+pixels and grey levels of the full-size crop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import j1
 
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8, grey
@@ -41,6 +43,20 @@ class DegradationConfig:
     contrast: tuple[float, float] = (0.5, 1.5)
     saturation: tuple[float, float] = (0.0, 1.5)
     hue_degrees: tuple[float, float] = (-36.0, 36.0)
+    poisson_share: float = 0.0
+    """Share of the noises that are shot noise: stronger where it is light."""
+    grey_noise_share: float = 0.0
+    """Share of the noises that are the same in all channels."""
+    second_probability: float = 0.0
+    """Blur, resampling, noise and JPEG once more: a photo that was shared twice."""
+    second_blur_sigma_px: tuple[float, float] = (0.1, 5.0)
+    second_downsample_factor: tuple[float, float] = (0.8, 3.0)
+    second_noise_sigma: tuple[float, float] = (0.0, 15.0)
+    second_jpeg_quality: tuple[int, int] = (40, 95)
+    ringing_probability: float = 0.0
+    """A sinc filter before the last JPEG: the halos of resampled and sharpened photos."""
+    ringing_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
+    """Angular frequency above which the sinc filter cuts, in radians a pixel."""
     grey_probability: float = 0.01
     """A grey input has a grey ground truth as well: the network learns to keep grey photos grey."""
 
@@ -50,12 +66,32 @@ class DegradationConfig:
                 raise InputError(f"{name} is {value}; allowed: 0 to 1")
             if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
                 raise InputError(f"{name} is {value}; allowed: two numbers, the smaller first")
-        if self.blur_sigma_px[0] <= 0 or self.downsample_factor[0] <= 0:
-            raise InputError("blur_sigma_px and downsample_factor must be above 0")
-        if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
-            raise InputError(f"jpeg_quality is {self.jpeg_quality}; allowed: 1 to 100")
-        if self.noise_sigma[0] < 0:
-            raise InputError(f"noise_sigma is {self.noise_sigma}; must not be negative")
+        for prefix in ("", "second_"):
+            for name in ("blur_sigma_px", "downsample_factor"):
+                if getattr(self, prefix + name)[0] <= 0:
+                    raise InputError(f"{prefix}{name} must be above 0")
+            low, high = getattr(self, prefix + "jpeg_quality")
+            if not 1 <= low <= high <= 100:
+                raise InputError(f"{prefix}jpeg_quality is {(low, high)}; allowed: 1 to 100")
+            if getattr(self, prefix + "noise_sigma")[0] < 0:
+                raise InputError(f"{prefix}noise_sigma must not be negative")
+        if not 0 < self.ringing_cutoff[0] <= self.ringing_cutoff[1] <= math.pi:
+            raise InputError(f"ringing_cutoff is {self.ringing_cutoff}; allowed: 0 to pi")
+
+
+PRESETS: dict[str, DegradationConfig] = {
+    "paper": DegradationConfig(),
+    # Real-ESRGAN's order and probabilities; the ranges are widths at 512 px, as the paper's.
+    "second_order": DegradationConfig(
+        downsample_factor=(0.8, 6.0),
+        noise_sigma=(0.0, 20.0),
+        jpeg_quality=(40, 95),
+        poisson_share=0.5,
+        grey_noise_share=0.4,
+        second_probability=0.8,
+        ringing_probability=0.3,
+    ),
+}
 
 
 def blur_kernel(
@@ -70,13 +106,33 @@ def blur_kernel(
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def blur(image: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
+def ringing_kernel(cutoff: float, side_px: int = 21) -> NDArray[np.float32]:
+    """(side, side) ideal low-pass filter, round in frequency, of sum 1: it rings at edges."""
+    radius = side_px // 2
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
+    distance = np.hypot(x, y)
+    distance[radius, radius] = 1  # the limit there is set below
+    kernel = cutoff * j1(cutoff * distance) / (2 * math.pi * distance)
+    kernel[radius, radius] = cutoff**2 / (4 * math.pi)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def blur(
+    image: ImageU8,
+    sigma_px: tuple[float, float],
+    anisotropic_share: float,
+    rng: np.random.Generator,
+) -> ImageU8:
     """The image under a random isotropic or anisotropic Gaussian."""
-    sigma_x, sigma_y = rng.uniform(*config.blur_sigma_px, size=2)
+    sigma_x, sigma_y = rng.uniform(*sigma_px, size=2)
     turn = rng.uniform(-math.pi, math.pi)
-    if rng.random() >= config.anisotropic_share:
+    if rng.random() >= anisotropic_share:
         sigma_y = sigma_x
-    kernel = blur_kernel(sigma_x, sigma_y, turn)
+    return convolve(image, blur_kernel(sigma_x, sigma_y, turn))
+
+
+def convolve(image: ImageU8, kernel: NDArray[np.float32]) -> ImageU8:
+    """The image filtered, mirrored at its borders."""
     return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.uint8)
 
 
@@ -87,9 +143,22 @@ def downsample(image: ImageU8, factor: float) -> ImageU8:
     return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def add_noise(image: ImageU8, sigma: float, rng: np.random.Generator) -> ImageU8:
-    """The image plus independent Gaussian noise of `sigma` grey levels a channel, rounded."""
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
+def add_noise(
+    image: ImageU8,
+    sigma: float,
+    rng: np.random.Generator,
+    *,
+    same_in_channels: bool = False,
+    shot: bool = False,
+) -> ImageU8:
+    """The image plus Gaussian noise of `sigma` grey levels, rounded.
+
+    Shot noise has that strength at mid-grey, and a variance in proportion to the light.
+    """
+    shape = (*image.shape[:2], 1) if same_in_channels else image.shape
+    noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+    if shot:
+        noise = noise * np.sqrt(image.astype(np.float32) / 127.5)
     return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
@@ -122,6 +191,27 @@ def colour_jitter(image: ImageU8, config: DegradationConfig, rng: np.random.Gene
     return np.rint(pixels * 255).astype(np.uint8)
 
 
+def _damage(
+    image: ImageU8,
+    config: DegradationConfig,
+    order: str,
+    rng: np.random.Generator,
+) -> ImageU8:
+    """Blur, resampling, noise and JPEG once; `order` is the prefix of the ranges' names."""
+    if rng.random() < config.blur_probability:
+        sigma_px = getattr(config, order + "blur_sigma_px")
+        image = blur(image, sigma_px, config.anisotropic_share, rng)
+    image = downsample(image, rng.uniform(*getattr(config, order + "downsample_factor")))
+    sigma = rng.uniform(*getattr(config, order + "noise_sigma"))
+    same = bool(config.grey_noise_share) and rng.random() < config.grey_noise_share
+    shot = bool(config.poisson_share) and rng.random() < config.poisson_share
+    image = add_noise(image, sigma, rng, same_in_channels=same, shot=shot)
+    if config.ringing_probability and rng.random() < config.ringing_probability:
+        image = convolve(image, ringing_kernel(rng.uniform(*config.ringing_cutoff)))
+    low, high = getattr(config, order + "jpeg_quality")
+    return jpeg(image, int(rng.integers(low, high, endpoint=True)))
+
+
 def degrade(
     gt: ImageU8, config: DegradationConfig, rng: np.random.Generator
 ) -> tuple[ImageU8, ImageU8]:
@@ -130,12 +220,10 @@ def degrade(
     The ground truth differs from `gt` only where both are made grey. `gt` isn't modified.
     """
     height, width = gt.shape[:2]
-    lq = gt
-    if rng.random() < config.blur_probability:
-        lq = blur(lq, config, rng)
-    lq = downsample(lq, rng.uniform(*config.downsample_factor))
-    lq = add_noise(lq, rng.uniform(*config.noise_sigma), rng)
-    lq = jpeg(lq, int(rng.integers(*config.jpeg_quality, endpoint=True)))
+    lq = _damage(gt, config, "", rng)
+    # `and`: what is switched off draws nothing, so that it doesn't change the draws after it.
+    if config.second_probability and rng.random() < config.second_probability:
+        lq = _damage(lq, config, "second_", rng)
     lq = np.asarray(cv2.resize(lq, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     if rng.random() < config.colour_shift_probability:
         shift = rng.uniform(-config.colour_shift, config.colour_shift, size=3)

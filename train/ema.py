@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
-from gfpgan_core.networks.gfpgan import GFPGAN
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
-class Ema:
+class Ema(Generic[_Network]):
     """Keeps `network`, a frozen copy whose parameters follow the trained ones."""
 
-    def __init__(self, network: GFPGAN, half_life_images: float) -> None:
+    def __init__(self, network: _Network, half_life_images: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.half_life_images = half_life_images
 
     @torch.no_grad()
-    def update(self, network: GFPGAN, batch_size: int, seen_images: int) -> None:
+    def update(self, network: _Network, batch_size: int, seen_images: int) -> None:
         """Moves towards `network`; early on by shorter half-lives, to forget the start."""
         half_life = min(self.half_life_images, max(seen_images, 1) * 0.1)
         share = 1 - 0.5 ** (batch_size / half_life)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Features = Sequence[tuple[float, Tensor]]
 
 
 def pixel_loss(image: Tensor, gt: Tensor) -> Tensor:
@@ -59,3 +62,81 @@ def gradient_loss(image: Tensor, gt: Tensor) -> Tensor:
     for dim in (-1, -2):
         total = total + F.l1_loss(torch.diff(image, dim=dim), torch.diff(gt, dim=dim))
     return total
+
+
+def perceptual_loss(features: Features, gt_features: Features) -> Tensor:
+    """Weighted L1 between feature maps (arXiv 2101.04061, equation 6, second term)."""
+    return _weighted(features, gt_features, F.l1_loss)
+
+
+def style_loss(features: Features, gt_features: Features) -> Tensor:
+    """Weighted L1 between the Gram matrices of feature maps (arXiv 1603.08155)."""
+    return _weighted(features, gt_features, gram_loss)
+
+
+def _weighted(
+    features: Features, gt_features: Features, compare: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    total = features[0][1].new_zeros(())
+    for (weight, feat), (_, gt_feat) in zip(features, gt_features, strict=True):
+        total = total + weight * compare(feat, gt_feat)
+    return total
+
+
+def gram(feat: Tensor) -> Tensor:
+    """(N, C, C): products of channels, over C * H * W."""
+    flat = feat.flatten(2)
+    return flat @ flat.transpose(1, 2) / (feat.shape[1] * flat.shape[2])
+
+
+def gram_loss(feat: Tensor, gt_feat: Tensor) -> Tensor:
+    """Mean absolute difference of the Gram matrices."""
+    return F.l1_loss(gram(feat), gram(gt_feat))
+
+
+def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
+    """Non-saturating: softplus(-D(fake)) (arXiv 1406.2661, section 3; equation 7 of GFPGAN)."""
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Logistic: softplus(D(fake)) + softplus(-D(real)), each averaged."""
+    return F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
+
+
+def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
+    """Mean over the batch of the squared norm of dD/d(real) (arXiv 1801.04406).
+
+    `real` must require a gradient, and the logits be computed from it.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def path_lengths(image: Tensor, style_codes: Tensor, noise: Tensor) -> Tensor:
+    """(N,): how far the image moves with the style codes (arXiv 1912.04958, section 3.2).
+
+    Args:
+        image: (N, 3, H, W), computed from `style_codes`.
+        style_codes: (N, L, S), requiring a gradient.
+        noise: standard normal values of the image's shape, the direction looked at.
+    """
+    scaled = noise / math.sqrt(image.shape[2] * image.shape[3])
+    (gradient,) = torch.autograd.grad((image * scaled).sum(), style_codes, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def component_style_loss(features: Sequence[Tensor], gt_features: Sequence[Tensor]) -> Tensor:
+    """L1 of the Gram matrices of a component discriminator's features (section 3.4), halved.
+
+    The halves are upstream's: one for each of the two depths.
+    """
+    total = features[0].new_zeros(())
+    for feat, gt_feat in zip(features, gt_features, strict=True):
+        total = total + 0.5 * gram_loss(feat, gt_feat)
+    return total
+
+
+def identity_loss(embedding: Tensor, gt_embedding: Tensor) -> Tensor:
+    """Mean absolute difference of ArcFace embeddings (section 3.4)."""
+    return F.l1_loss(embedding, gt_embedding)

@@ -1,21 +1,49 @@
-"""Full-reference figures over faces never trained on, degraded with fixed seeds."""
+"""Figures over faces never trained on, degraded with fixed seeds."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from gfpgan_core import images
+from gfpgan_core import compat, images
+from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
 from train.dataset import load_face
 from train.degradations import DegradationConfig, degrade
+from train.faces import Faces
 
 _SEED = 20_240_101  # fixed: figures of different runs are of the same inputs
+_SHEET_FACES = 8
+
+
+def _fixed(
+    blur_sigma_px: float, downsample_factor: float, noise_sigma: float, jpeg_quality: int
+) -> DegradationConfig:
+    """The same strength for every photo, and its own colours."""
+    return DegradationConfig(
+        blur_sigma_px=(blur_sigma_px, blur_sigma_px),
+        downsample_factor=(downsample_factor, downsample_factor),
+        noise_sigma=(noise_sigma, noise_sigma),
+        jpeg_quality=(jpeg_quality, jpeg_quality),
+        colour_shift_probability=0,
+        colour_jitter_probability=0,
+        grey_probability=0,
+    )
+
+
+STRENGTHS: dict[str, DegradationConfig] = {
+    "mild": _fixed(1.5, 2.0, 4.0, 85),
+    "medium": _fixed(3.0, 4.0, 8.0, 70),
+    "heavy": _fixed(5.0, 6.0, 12.0, 55),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +52,10 @@ class Quality:
 
     psnr_db: float
     ssim: float
+    niqe: float
+    """No reference; lower is better (Mittal et al. 2013), by basicsr's parameters, on luma."""
+    sharpness: float
+    """Mean energy of the Laplacian of the luma, over that of the ground truth; nan if that is 0."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +65,11 @@ class Validation:
     restored: Quality
 
 
-def compare(image: NDArray[np.uint8], gt: NDArray[np.uint8]) -> Quality:
-    """PSNR and SSIM (Gaussian window, sigma 1.5) of two RGB images."""
+def compare(image: ImageU8, gt: ImageU8) -> Quality:
+    """The figures of one RGB image; SSIM with a Gaussian window of sigma 1.5.
+
+    NIQE is nan for images under 192 px, which hold less than two of its blocks a side.
+    """
     psnr = peak_signal_noise_ratio(gt, image, data_range=255)
     ssim = structural_similarity(
         gt,
@@ -44,32 +79,68 @@ def compare(image: NDArray[np.uint8], gt: NDArray[np.uint8]) -> Quality:
         gaussian_weights=True,
         use_sample_covariance=False,
     )
-    return Quality(float(psnr), float(ssim))
+    truth = sharpness(gt)
+    relative = sharpness(image) / truth if truth else float("nan")
+    return Quality(float(psnr), float(ssim), niqe(image), relative)
+
+
+def sharpness(image: ImageU8) -> float:
+    """Mean squared Laplacian (4 neighbours) of the luma in grey levels."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    return float(np.square(cv2.Laplacian(luma, cv2.CV_64F)).mean())
+
+
+def niqe(image: ImageU8) -> float:
+    """The natural image quality evaluator; nan where the image is too small or is flat."""
+    if min(image.shape[:2]) < 192:
+        return float("nan")
+    compat.restore_functional_tensor()
+    from basicsr.metrics.niqe import calculate_niqe
+
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return float(np.squeeze(calculate_niqe(bgr, crop_border=0, input_order="HWC")))
 
 
 def degraded_pair(
-    path: Path, number: int, config: DegradationConfig, face_size_px: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    faces: Faces, number: int, config: DegradationConfig, face_size_px: int
+) -> tuple[ImageU8, ImageU8]:
     """The `number`-th validation face: degraded and ground truth, the same in every run."""
-    gt = load_face(path, face_size_px)
+    gt = load_face(faces, faces.names[number], face_size_px)
     return degrade(gt, config, np.random.default_rng((_SEED, number)))
 
 
 @torch.no_grad()
+def restore(generator: GFPGAN, lq: ImageU8, device: torch.device | str) -> ImageU8:
+    """The network's output for one degraded crop."""
+    image, _ = generator(images.to_pm1(lq)[None].to(device))
+    return images.from_pm1(image[0].cpu())
+
+
 def validate(
-    generator: GFPGAN, paths: list[Path], config: DegradationConfig, device: str
+    generator: GFPGAN, faces: Faces, config: DegradationConfig, device: torch.device | str
 ) -> Validation:
-    """The figures of the input and of the output over all `paths`, one face at a time."""
+    """The figures of the input and of the output over all faces, one at a time."""
     before, after = [], []
-    for number, path in enumerate(paths):
-        lq, gt = degraded_pair(path, number, config, generator.config.face_size_px)
-        image, _ = generator(images.to_pm1(lq)[None].to(device))
+    for number in range(len(faces)):
+        lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)
         before.append(compare(lq, gt))
-        after.append(compare(images.from_pm1(image[0]), gt))
-    return Validation(len(paths), _mean(before), _mean(after))
+        after.append(compare(restore(generator, lq, device), gt))
+    return Validation(len(faces), _mean(before), _mean(after))
+
+
+def validation_sheet(
+    generator: GFPGAN, faces: Faces, config: DegradationConfig, device: torch.device | str
+) -> NDArray[np.uint8]:
+    """Rows of input, output, ground truth; every n-th face, so that the sheet is varied."""
+    rows = []
+    for number in range(0, len(faces), max(1, len(faces) // _SHEET_FACES))[:_SHEET_FACES]:
+        lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)
+        rows.append(np.hstack([lq, restore(generator, lq, device), gt]))
+    return np.vstack(rows)
 
 
 def _mean(qualities: list[Quality]) -> Quality:
-    return Quality(
-        float(np.mean([q.psnr_db for q in qualities])), float(np.mean([q.ssim for q in qualities]))
-    )
+    names = ("psnr_db", "ssim", "niqe", "sharpness")
+    return Quality(*(float(np.mean([getattr(q, name) for q in qualities])) for name in names))

@@ -82,14 +82,15 @@ class GFPGAN(nn.Module):
         self._init_unet()
 
     def forward(
-        self, lq: Tensor, *, pyramid: bool = False, random_noise: bool = False
+        self, lq: Tensor, *, pyramid: bool = False, noise_seeds: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """The restored crops, and the U-Net's own images from 8 px up if `pyramid` is asked for.
 
         Args:
             lq: (N, 3, size, size) RGB in -1..1.
             pyramid: return the images that the pyramid restoration loss compares (training).
-            random_noise: draw the decoder's noise anew (training); otherwise the result is fixed.
+            noise_seeds: (N,) integers: draw the decoder's noise anew from them (training);
+                without them the result is fixed.
 
         Returns:
             image (N, 3, size, size), about -1..1, unclipped; and the list of pyramid images.
@@ -112,7 +113,7 @@ class GFPGAN(nn.Module):
             if pyramid:
                 rgbs.append(self.toRGB[i](feat))
 
-        image = self.stylegan_decoder(style_codes, conditions, random_noise=random_noise)
+        image = self.stylegan_decoder(style_codes, conditions, noise_seeds=noise_seeds)
         return (image + lq if self.config.residual else image), rgbs
 
     def _init_unet(self) -> None:

@@ -167,23 +167,27 @@ class StyleGAN2Decoder(nn.Module):
         style_codes: Tensor,
         conditions: Sequence[tuple[Tensor, Tensor]] = (),
         *,
-        random_noise: bool = False,
+        noise_seeds: Tensor | None = None,
     ) -> Tensor:
         """An image (N, 3, size, size), about -1..1, unclipped.
 
         Args:
             style_codes: (N, style_count, S), one code a layer.
             conditions: (sft_scale, sft_shift) a level from 8 px up, of half the level's channels.
-            random_noise: draw noise anew (training); otherwise the stored noise, always the same.
+            noise_seeds: (N,) integers on the CPU; noise is drawn anew for each (training), so that
+                an image doesn't depend on its neighbours in the batch. Without them the stored
+                noise is used, always the same.
         """
+        device = style_codes.device
+        seeds = [] if noise_seeds is None else noise_seeds.tolist()
+        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
         def noise(index: int) -> Tensor:
             stored = self.noises.get_buffer(f"noise{index}")
-            if not random_noise:
+            if not generators:
                 return stored
-            return torch.randn(
-                len(style_codes), *stored.shape[1:], device=stored.device, dtype=stored.dtype
-            )
+            shape = stored.shape[1:]
+            return torch.stack([torch.randn(shape, generator=g, device=device) for g in generators])
 
         x = self.constant_input(len(style_codes)).to(style_codes.dtype)
         x = self.style_conv1(x, style_codes[:, 0], noise(0))

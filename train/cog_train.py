@@ -1,0 +1,176 @@
+"""`POST /trainings`: fine-tunes a release, or an earlier training, on an archive of photos."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path as LocalPath
+from typing import Optional
+
+from cog import BaseModel, Input, Path
+
+from gfpgan_core import weights
+from gfpgan_core.config import GeneratorConfig
+from gfpgan_core.detect import load_detector
+from gfpgan_core.errors import InputError
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.releases import COMPACT
+from train.config import DiscriminatorConfig, LossConfig, TrainConfig
+from train.loop import train as run_training
+from train.prepare import Prepared, prepare_faces
+from train.unpack import unpack_images
+
+_logger = logging.getLogger(__name__)
+
+MIN_FACES = 4
+_LOG_EVERY_STEPS = 10
+_FROM_NOTHING = "none"
+
+
+class TrainingOutput(BaseModel):
+    weights: Path
+
+
+def train(
+    train_data: Path = Input(description="zip or tar of photos, aligned faces or not"),
+    base_version: str = Input(
+        description="Release to start from; `none` starts a small network from nothing",
+        default="v1.4",
+        choices=["v1", "v1.2", "v1.3", "v1.4", "compact", "none"],
+    ),
+    base_weights: Optional[Path] = Input(  # noqa: UP045 - Cog parses this
+        description="Weights of an earlier training to start from, in place of base_version",
+        default=None,
+    ),
+    steps: int = Input(description="Optimizer steps", default=2000, ge=1, le=200000),
+    batch_size: int = Input(description="Faces a step", default=4, ge=1, le=64),
+    learning_rate: float = Input(
+        description="Adam's peak for the generator", default=0.0001, ge=0.0000001, le=0.01
+    ),
+    face_size: int = Input(
+        description="Side of the aligned faces in pixels; 0 takes that of the base",
+        default=0,
+        choices=[0, 64, 128, 256, 512],
+    ),
+    seed: int = Input(description="Same seed, same data: same result", default=0, ge=0),
+    pixel_weight: float = Input(description="Weight of the L1 loss", default=1, ge=0),
+    perceptual_weight: float = Input(
+        description="Weight of the perceptual loss (MobileNetV2)", default=0.15, ge=0
+    ),
+    adversarial_weight: float = Input(
+        description="Weight of the whole-face discriminator", default=0.05, ge=0
+    ),
+    component_weight: float = Input(
+        description="Weight of the eye and mouth discriminators", default=0.05, ge=0
+    ),
+    identity_weight: float = Input(
+        description="Weight of the ArcFace identity loss; fetches its weights", default=0, ge=0
+    ),
+) -> TrainingOutput:
+    """The averaged weights; start the predictor with them as COG_WEIGHTS.
+
+    Raises:
+        InputError: unusable archive, too few faces, or options that don't fit together.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folder = LocalPath(tempfile.mkdtemp(prefix="training-"))
+    try:
+        start_from, generator = _base(base_version, base_weights, face_size)
+        faces = _usable_faces(LocalPath(str(train_data)), folder, generator.face_size_px)
+        print(faces.summary(), flush=True)
+        config = TrainConfig(
+            run_folder=str(folder / "run"),
+            train_faces=str(folder / "faces"),
+            start_from=start_from,
+            generator=generator,
+            discriminators=DiscriminatorConfig(
+                narrow=0.5,
+                component_narrow=0.5,
+                stddev_group=1 if batch_size % 4 else 4,
+                # Fresh discriminators first: a tenth of the run, at most a hundred steps.
+                warmup_steps=min(100, steps // 10),
+            ),
+            losses=LossConfig(
+                pixel=pixel_weight,
+                pyramid=0.1,
+                perceptual=perceptual_weight,
+                perceptual_backbone="mobilenet_v2",
+                adversarial=adversarial_weight,
+                component_adversarial=component_weight,
+                component_style=100.0 if component_weight else 0.0,
+                identity=identity_weight,
+            ),
+            seed=seed,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            warmup_steps=min(50, steps // 10),
+            ema_half_life_images=batch_size * max(1.0, min(200.0, steps / 10)),
+            checkpoint_every_steps=max(1, steps),  # the folder doesn't outlive this call
+        )
+        done = run_training(config, _report(steps))
+        target = LocalPath(tempfile.mkdtemp(prefix="weights-")) / "weights.safetensors"
+        shutil.move(done, target)
+        return TrainingOutput(weights=Path(target))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _base(
+    version: str, base_weights: Path | None, face_size_px: int
+) -> tuple[str, GeneratorConfig]:
+    """What training starts from, and the shape of its generator."""
+    if base_weights is not None:
+        path = str(base_weights)
+        config = weights.load_file(LocalPath(path)).config
+    elif version == _FROM_NOTHING:
+        changed = {"face_size_px": face_size_px or COMPACT.face_size_px}
+        return "", GeneratorConfig(**vars(COMPACT) | changed)
+    else:
+        path = version
+        network = weights.load(version)
+        if not isinstance(network, GFPGAN):
+            raise InputError(f"base_version is {version!r}, which can't be trained")
+        config = network.config
+    if face_size_px not in (0, config.face_size_px):
+        raise InputError(
+            f"face_size is {face_size_px}, but the base restores faces of {config.face_size_px} px:"
+            " leave face_size at 0, or choose base_version none to start from nothing"
+        )
+    return path, config
+
+
+def _usable_faces(archive: LocalPath, folder: LocalPath, face_size_px: int) -> Prepared:
+    """The faces of the archive, aligned, in `folder / "faces"`.
+
+    Raises:
+        InputError: too few.
+    """
+    photos = unpack_images(archive, folder / "photos")
+    result = prepare_faces(
+        photos,
+        folder / "faces",
+        load_detector("auto"),
+        face_size_px=face_size_px,
+        # Half of the eye distance that an aligned face of this size has.
+        min_eye_distance_px=face_size_px / 8,
+    )
+    if len(result.faces) < MIN_FACES:
+        raise InputError(
+            f"train_data holds {len(photos)} photos with too few usable faces; at least"
+            f" {MIN_FACES} are needed. {result.summary()}"
+        )
+    return result
+
+
+def _report(steps: int) -> Callable[[int, dict[str, float]], None]:
+    """A function that prints the progress every few steps, for the training's log."""
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        if step % _LOG_EVERY_STEPS == 0 or step in (1, steps):
+            values = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            print(f"step {step}/{steps}: {values}", flush=True)
+
+    return report

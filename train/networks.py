@@ -1,0 +1,43 @@
+"""The untrained networks that a configuration asks for."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gfpgan_core.networks.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
+from gfpgan_core.weights import parameter_count
+from train import components
+from train.config import TrainConfig
+
+
+def face_discriminator(config: TrainConfig) -> StyleGAN2Discriminator:
+    """The judge of whole faces."""
+    settings = config.discriminators
+    return StyleGAN2Discriminator(
+        config.generator.face_size_px,
+        settings.channel_multiplier,
+        settings.narrow,
+        settings.stddev_group,
+    )
+
+
+def component_discriminators(config: TrainConfig) -> dict[str, ComponentDiscriminator]:
+    """The judge of each component, by name."""
+    narrow = config.discriminators.component_narrow
+    return {name: ComponentDiscriminator(narrow) for name in components.NAMES}
+
+
+def parameter_counts(config: TrainConfig) -> dict[str, int]:
+    """Learnable values of each network of a run, by name; nothing is allocated."""
+    is_prior = config.objective == "prior"
+    with torch.device("meta"):
+        generator = StyleGAN2Decoder if is_prior else GFPGAN
+        networks: dict[str, nn.Module] = {"generator": generator(config.generator)}
+        if is_prior or config.losses.adversarial:
+            networks["discriminator"] = face_discriminator(config)
+        if not is_prior and config.losses.component_adversarial:
+            networks |= component_discriminators(config)
+    return {name: parameter_count(network) for name, network in networks.items()}

@@ -1,0 +1,118 @@
+"""Optimizers and their learning rates, gradients over processes, and the guard against NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
+from train.config import TrainConfig
+
+_MAPPING_RATE = 0.01  # StyleGAN2's multiplier for the mapping network
+
+
+class TrainingError(RuntimeError):
+    """The run can't go on; its last good checkpoint is kept."""
+
+
+def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:
+    """The factor on every learning rate at a step: linear warm-up, then the schedule.
+
+    A pure function of the step: a resumed run needs no scheduler's state.
+    """
+    if step - first_step < config.warmup_steps:
+        return (step - first_step + 1) / config.warmup_steps
+    if config.schedule == "milestones":
+        passed = sum(step >= milestone for milestone in config.milestones)
+        return config.milestone_factor**passed
+    done = (step - first_step - config.warmup_steps) / max(
+        1, config.steps - first_step - config.warmup_steps
+    )
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1)))
+
+
+def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
+    """Adam over the parameters that learn; with equalised rates, a group for each rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factor = _equalised_factor(name, parameter) if config.equalised_learning_rate else 1.0
+            groups.setdefault(factor, []).append(parameter)
+    betas = (0.0, 0.99) if isinstance(network, StyleGAN2Decoder) else (0.9, 0.99)
+    return torch.optim.Adam(
+        [
+            {"params": parameters, "rate": rate * config.learning_rate}
+            for rate, parameters in groups.items()
+        ],
+        betas=betas,
+    )
+
+
+def _equalised_factor(name: str, parameter: nn.Parameter) -> float:
+    """By how much StyleGAN2's run-time gain would scale this weight's updates."""
+    rate = _MAPPING_RATE if "style_mlp" in name else 1.0
+    if parameter.ndim == 1 or "constant_input" in name or name.endswith("bias"):
+        return rate
+    shape = parameter.shape[2:] if parameter.ndim == 5 else parameter.shape[1:]
+    return rate / math.sqrt(math.prod(shape))
+
+
+def discriminator_optimizer(
+    parameters: Iterable[nn.Parameter], config: TrainConfig
+) -> torch.optim.Adam:
+    """Adam corrected for the lazy penalty, which adds a step's worth in every n + 1 (StyleGAN2)."""
+    every = config.losses.r1_every_steps
+    share = every / (every + 1) if config.losses.r1 else 1.0
+    rate = config.discriminators.learning_rate * share
+    groups = [{"params": list(parameters), "rate": rate}]
+    return torch.optim.Adam(groups, betas=(0.0, 0.99**share))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["rate"] * factor
+
+
+def update(
+    optimizer: torch.optim.Optimizer,
+    losses: dict[str, Tensor],
+    accelerator: Accelerator,
+    step: int,
+) -> dict[str, float]:
+    """One optimizer step with the gradients averaged over all processes; the losses likewise.
+
+    Gradients are reduced here, in one message, and not by DistributedDataParallel: networks are
+    called several times a step, and differentiated twice, which its hooks don't expect (StyleGAN3
+    does the same).
+
+    Raises:
+        TrainingError: a loss or a gradient is not finite; nothing was changed.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if accelerator.num_processes > 1:
+        flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for gradient, part in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf)
+    values = torch.stack([*losses.values(), norm]).detach()
+    if accelerator.num_processes > 1:
+        values = accelerator.reduce(values, "mean")
+    numbers = dict(zip([*losses, "gradient_norm"], values.tolist(), strict=True))
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{name} is {value} at step {step + 1}: lower the learning rates, lengthen"
+                " discriminators.warmup_steps or use precision fp32; the last checkpoint is whole,"
+                " and a run started again goes on from it"
+            )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    del numbers["gradient_norm"]
+    return numbers

@@ -1,0 +1,212 @@
+"""The restoration objective: a GFPGAN generator against its discriminators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from gfpgan_core import weights
+from gfpgan_core.config import GeneratorConfig
+from gfpgan_core.errors import InputError
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.releases import PRIOR, RELEASES
+from train.config import LossConfig, TrainConfig
+from train.dataset import Sample
+from train.ema import Ema
+from train.features import load_identity, load_perceptual
+from train.networks import component_discriminators, face_discriminator
+from train.optimise import (
+    discriminator_optimizer,
+    generator_optimizer,
+    rate_factor,
+    set_rates,
+    update,
+)
+from train.step import Judges, discriminator_losses, generator_losses, gradient_penalty
+
+
+class Restoration:
+    """The networks of a run, their optimizers, and one step of them all."""
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        device = accelerator.device
+        self.generator: GFPGAN = _generator(config).to(device)
+        self.generator.train().requires_grad_(True)
+        if config.freeze_decoder:
+            self.generator.stylegan_decoder.requires_grad_(False)
+        self.judges = _judges(config, device)
+        self.ema = Ema(self.generator, config.ema_half_life_images)
+        self.networks: dict[str, nn.Module] = {"generator": self.generator}
+        self.networks |= self.judges.learning()
+        self.optimizers = {"generator": generator_optimizer(self.generator, config)}
+        if judged := self.judges.learning():
+            parameters = [p for network in judged.values() for p in network.parameters()]
+            self.optimizers["discriminators"] = discriminator_optimizer(parameters, config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    def scalars(self) -> dict[str, float]:
+        """What a checkpoint keeps beside the networks."""
+        return {}
+
+    def load_scalars(self, scalars: dict[str, float]) -> None:
+        """Takes what `scalars` gave."""
+
+    def step(self, batches: list[Sample], step: int) -> dict[str, float]:
+        """Trains every network once, on this process's share of the batch; the losses.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        warming_up = bool(self.judges.learning()) and step < self._first_step()
+        fakes: list[Tensor] = []
+        losses: dict[str, float] = {}
+        if warming_up:
+            for batch in batches:
+                with torch.no_grad():
+                    fakes.append(self._restore(batch, pyramid=False)[0])
+        else:
+            losses = self._generator_step(batches, step, fakes)
+        if self.judges.learning():
+            losses |= self._discriminator_step(batches, step, fakes)
+        return losses
+
+    def _first_step(self) -> int:
+        """The first step in which the generator learns."""
+        return self.config.discriminators.warmup_steps if self.judges.learning() else 0
+
+    def _restore(self, batch: Sample, *, pyramid: bool) -> tuple[Tensor, list[Tensor]]:
+        with self.accelerator.autocast():
+            image, rgbs = self.generator(batch.lq, pyramid=pyramid, noise_seeds=batch.noise_seed)
+        return image.float(), rgbs
+
+    def generator_losses(self, batch: Sample, step: int) -> tuple[dict[str, Tensor], Tensor]:
+        """The generator's losses for a batch, and its image."""
+        image, rgbs = self._restore(batch, pyramid=_pyramid_is_on(self.config.losses, step))
+        losses = generator_losses(
+            image, rgbs, batch, self.judges, self.config.losses, self.accelerator.autocast
+        )
+        return losses, image
+
+    def _generator_step(
+        self, batches: list[Sample], step: int, fakes: list[Tensor]
+    ) -> dict[str, float]:
+        self.judges.set_learning(False)
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            losses, image = self.generator_losses(batch, step)
+            (losses["total"] / len(batches)).backward()
+            fakes.append(image.detach())
+            sums = _added(sums, losses, len(batches))
+        optimizer = self.optimizers["generator"]
+        set_rates(optimizer, rate_factor(self.config, step, self._first_step()))
+        numbers = update(optimizer, sums, self.accelerator, step)
+        done = step + 1 - self._first_step()
+        self.ema.update(self.generator, self.config.batch_size, done * self.config.batch_size)
+        return numbers
+
+    def _discriminator_step(
+        self, batches: list[Sample], step: int, fakes: list[Tensor]
+    ) -> dict[str, float]:
+        self.judges.set_learning(True)
+        settings = self.config.losses
+        sums: dict[str, Tensor] = {}
+        for batch, fake in zip(batches, fakes, strict=True):
+            losses = discriminator_losses(fake, batch, self.judges, self.accelerator.autocast)
+            total = torch.stack(list(losses.values())).sum()
+            (total / len(batches)).backward()
+            sums = _added(sums, losses, len(batches))
+        discriminator = self.judges.discriminator
+        if discriminator is not None and settings.r1 and step % settings.r1_every_steps == 0:
+            for batch in batches:
+                penalty = gradient_penalty(discriminator, batch.gt)
+                share = settings.r1 / 2 * settings.r1_every_steps / len(batches)
+                (share * penalty).backward()
+                sums = _added(sums, {"r1": penalty}, len(batches))
+        optimizer = self.optimizers["discriminators"]
+        set_rates(optimizer, rate_factor(self.config, step))
+        return update(optimizer, sums, self.accelerator, step)
+
+
+def _pyramid_is_on(losses: LossConfig, step: int) -> bool:
+    ends = losses.pyramid_end_step
+    return losses.pyramid > 0 and (ends == 0 or step < ends)
+
+
+def _added(sums: dict[str, Tensor], losses: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The losses' mean over micro-batches, summed up as they come."""
+    shares = {name: loss.detach() / count for name, loss in losses.items()}
+    return sums | {n: sums[n] + share if n in sums else share for n, share in shares.items()}
+
+
+def _generator(config: TrainConfig) -> GFPGAN:
+    """From a release, from a file, with a prior's decoder, or from nothing.
+
+    Raises:
+        InputError: the configuration names another shape than the weights have.
+    """
+    if not config.start_from:
+        generator = GFPGAN(config.generator)
+        if config.prior:
+            _take_prior(generator, config.prior)
+        return generator
+    if config.start_from in RELEASES:
+        network = weights.load(config.start_from)
+        if not isinstance(network, GFPGAN):
+            raise InputError(
+                f"start_from is {config.start_from!r}, which is no GFPGAN: only GFPGAN generators"
+                " are trained"
+            )
+    else:
+        network = weights.load_file(Path(config.start_from))
+    if network.config != config.generator:
+        raise InputError(
+            f"start_from {config.start_from!r} has {_difference(network.config, config.generator)}:"
+            " let the configuration's generator say the same"
+        )
+    return network
+
+
+def _difference(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
+    return ", ".join(
+        f"{name} {value!r} where the configuration says {getattr(wanted, name)!r}"
+        for name, value in vars(found).items()
+        if value != getattr(wanted, name)
+    )
+
+
+def _take_prior(generator: GFPGAN, prior: str) -> None:
+    """Gives the decoder the prior's weights."""
+    path = weights.locate(PRIOR) if prior == "official" else Path(prior)
+    decoder = generator.stylegan_decoder
+    weights.load_strictly(decoder, weights.read_decoder(path), path)
+
+
+def _judges(config: TrainConfig, device: torch.device) -> Judges:
+    """What the active terms need, nothing else.
+
+    Raises:
+        InputError: pretrained weights can't be had.
+    """
+    losses = config.losses
+    discriminator, parts, perceptual, identity = None, None, None, None
+    if losses.adversarial:
+        discriminator = face_discriminator(config).to(device)
+    if losses.component_adversarial:
+        found = component_discriminators(config)
+        parts = {name: network.to(device) for name, network in found.items()}
+    if losses.perceptual or losses.style:
+        switches = "losses.perceptual=0 and losses.style=0"
+        perceptual = load_perceptual(
+            losses.perceptual_backbone, losses.perceptual_weights, switches
+        ).to(device)
+    if losses.identity:
+        identity = load_identity(losses.identity_weights).to(device)
+    return Judges(discriminator, parts, perceptual, identity)
