@@ -36,18 +36,20 @@ _START_TIMEOUT_S = 60
 class Server:
     """A Cog server process over a copy of the predictor."""
 
-    def __init__(self, folder: Path, stub: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, stub: str, environment: dict[str, str], mode: str = "predict"
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = (folder / "server.log").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cog.server.http"],
+            [sys.executable, "-m", "cog.server.http", "--x-mode", mode],
             cwd=folder,
             env=os.environ
             | environment
             | {
-                "COG_PREDICT_TYPE_STUB": stub,
+                f"COG_{mode.upper()}_TYPE_STUB": stub,
                 "PORT": str(self.port),
                 "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
                 "CUDA_VISIBLE_DEVICES": "",
@@ -97,7 +99,7 @@ class Server:
         self.log.close()
 
 
-def _app_folder(folder: Path) -> Path:
+def app_folder(folder: Path) -> Path:
     """A folder as `cog build` leaves it in the image: predictor and input schema."""
     shutil.copy(ROOT / "predict.py", folder)
     shutil.copy(ROOT / "tests" / "serving" / "predict_with_test_releases.py", folder)
@@ -140,7 +142,7 @@ class _QuietHandler(http.server.SimpleHTTPRequestHandler):
 def server(
     release_host: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    folder = _app_folder(tmp_path_factory.mktemp("app"))
+    folder = app_folder(tmp_path_factory.mktemp("app"))
     environment = {
         "TEST_RELEASES": json.dumps(release_host),
         "GFPGAN_WEIGHTS_DIR": str(tmp_path_factory.mktemp("cache")),
@@ -150,13 +152,13 @@ def server(
     server.stop()
 
 
-def _encoded(pixels: ImageU8, kind: str = "PNG", **options: object) -> bytes:
+def encoded(pixels: ImageU8, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def _output(response: httpx.Response) -> tuple[images.Photo, dict[str, Any], bytes]:
+def output(response: httpx.Response) -> tuple[images.Photo, dict[str, Any], bytes]:
     body = response.json()
     assert response.status_code == 200 and body["status"] == "succeeded", body
     data = base64.b64decode(body["output"].split(",", 1)[1])
@@ -182,7 +184,7 @@ def _error(response: httpx.Response) -> str:
 def test_formats_are_read_by_content_and_come_back(
     server: Server, portrait: ImageU8, kind: str, media_type: str, file_format: str
 ) -> None:
-    photo, metrics, _ = _output(server.predict(_encoded(portrait, kind), media_type, scale=1))
+    photo, metrics, _ = output(server.predict(encoded(portrait, kind), media_type, scale=1))
     assert photo.format == file_format
     assert photo.rgb.shape == (512, 512, 3)
     assert metrics["faces"] == 1
@@ -195,22 +197,22 @@ def test_16_bit_alpha_and_grey(server: Server, portrait: ImageU8) -> None:
     wide = small[..., 1].astype(np.uint16) * 257
     buffer = io.BytesIO()
     Image.fromarray(wide).save(buffer, "PNG")
-    photo, metrics, _ = _output(server.predict(buffer.getvalue(), scale=2))
+    photo, metrics, _ = output(server.predict(buffer.getvalue(), scale=2))
     assert photo.rgb.shape == (400, 400, 3) and photo.is_grey and metrics["faces"] == 1
     assert np.ptp(photo.rgb) > 150  # not clipped to white
 
     rgba = np.dstack([small, np.full((200, 200), 90, np.uint8)])
-    photo, _, _ = _output(server.predict(_encoded(rgba, "WEBP", lossless=True), "image/webp"))
+    photo, _, _ = output(server.predict(encoded(rgba, "WEBP", lossless=True), "image/webp"))
     assert photo.format == "png" and photo.alpha is not None and (photo.alpha == 90).all()
 
 
 def test_two_faces_one_and_none(server: Server, two_faces: ImageU8) -> None:
-    _, metrics, _ = _output(server.predict(_encoded(two_faces), scale=1))
+    _, metrics, _ = output(server.predict(encoded(two_faces), scale=1))
     assert metrics["faces"] == 2
-    _, metrics, _ = _output(server.predict(_encoded(two_faces), scale=1, only_center_face=True))
+    _, metrics, _ = output(server.predict(encoded(two_faces), scale=1, only_center_face=True))
     assert metrics["faces"] == 1
     empty = np.full((50, 70, 3), (10, 90, 200), np.uint8)
-    photo, metrics, _ = _output(server.predict(_encoded(empty), scale=2))
+    photo, metrics, _ = output(server.predict(encoded(empty), scale=2))
     assert metrics["faces"] == 0
     assert photo.rgb.shape == (100, 140, 3) and (photo.rgb == (10, 90, 200)).all()
 
@@ -220,16 +222,16 @@ def test_scale_is_exact_for_small_images_too(
     server: Server, portrait: ImageU8, scale: float
 ) -> None:
     small = np.asarray(geometry.resize(portrait, (151, 201)), np.uint8)
-    photo, _, _ = _output(server.predict(_encoded(small), scale=scale, output_format="png"))
+    photo, _, _ = output(server.predict(encoded(small), scale=scale, output_format="png"))
     assert photo.rgb.shape == (round(201 * scale), round(151 * scale), 3)
 
 
 def test_switching_versions_and_back_gives_the_first_bytes(
     server: Server, portrait: ImageU8
 ) -> None:
-    data = _encoded(portrait)
+    data = encoded(portrait)
     results = [
-        _output(server.predict(data, version=version, scale=1))[2]
+        output(server.predict(data, version=version, scale=1))[2]
         for version in ("v1.4", "v1.3", "compact", "v1.4", "v1.3")
     ]
     assert len(set(results)) == 3
@@ -237,17 +239,17 @@ def test_switching_versions_and_back_gives_the_first_bytes(
 
 
 def test_blend_and_aligned(server: Server, portrait: ImageU8) -> None:
-    photo, _, _ = _output(server.predict(_encoded(portrait), scale=1, blend=0, version="v1.4"))
+    photo, _, _ = output(server.predict(encoded(portrait), scale=1, blend=0, version="v1.4"))
     assert np.array_equal(photo.rgb, portrait)
-    photo, metrics, _ = _output(server.predict(_encoded(portrait), aligned=True, scale=1.5))
+    photo, metrics, _ = output(server.predict(encoded(portrait), aligned=True, scale=1.5))
     assert photo.rgb.shape == (768, 768, 3) and metrics["faces"] == 0
 
 
 def test_bad_input_gets_a_clear_error_and_the_server_stays_up(
     server: Server, portrait: ImageU8
 ) -> None:
-    good = _encoded(portrait)
-    jpeg = _encoded(portrait, "JPEG")
+    good = encoded(portrait)
+    jpeg = encoded(portrait, "JPEG")
     cases: list[tuple[bytes, dict[str, Any], tuple[str, ...]]] = [
         (good, {"version": "v9"}, ("version", "v1.4")),
         (good, {"scale": 0}, ("scale", "0.25")),
@@ -259,9 +261,9 @@ def test_bad_input_gets_a_clear_error_and_the_server_stays_up(
         (b"Dear sir or madam", {}, ("img is no image", "JPEG")),
         (jpeg[: len(jpeg) // 2], {}, ("img is damaged or cut off",)),
         (b"", {}, ("0 bytes",)),
-        (_encoded(np.zeros((1, 1, 3), np.uint8)), {}, ("1x1 px", "at least 16 px")),
+        (encoded(np.zeros((1, 1, 3), np.uint8)), {}, ("1x1 px", "at least 16 px")),
         (png_header(30_000, 30_000), {}, ("at most 64 megapixels",)),
-        (_encoded(portrait[:300]), {"aligned": True}, ("512x300 px", "square")),
+        (encoded(portrait[:300]), {"aligned": True}, ("512x300 px", "square")),
         (good, {"version": "v1.2"}, ("GFPGANv1.2.pth", "349 MB", "https://github.com", "compact")),
     ]
     for data, inputs, texts in cases:
@@ -272,14 +274,14 @@ def test_bad_input_gets_a_clear_error_and_the_server_stays_up(
         assert "Traceback" not in _error(response)
     missing = server.client.post("/predictions", json={"input": {"version": "compact"}})
     assert missing.status_code == 422 and "img" in missing.text
-    assert _output(server.predict(good, scale=1))[1]["faces"] == 1
+    assert output(server.predict(good, scale=1))[1]["faces"] == 1
 
 
 def test_a_prediction_can_be_cancelled(server: Server, portrait: ImageU8) -> None:
     """48 faces at scale 3 take long; that is cancelled, and the next photo is answered."""
     tile = np.asarray(geometry.resize(portrait, (400, 400)), np.uint8)
     crowd = np.tile(tile, (6, 8, 1))
-    data = "data:image/jpeg;base64," + base64.b64encode(_encoded(crowd, "JPEG")).decode()
+    data = "data:image/jpeg;base64," + base64.b64encode(encoded(crowd, "JPEG")).decode()
     values = {"img": data, "version": "compact", "background_upsampler": "none", "scale": 3}
     started = server.client.put(
         "/predictions/crowd", json={"input": values}, headers={"Prefer": "respond-async"}
@@ -287,7 +289,7 @@ def test_a_prediction_can_be_cancelled(server: Server, portrait: ImageU8) -> Non
     assert started.status_code == 202
     time.sleep(1)
     assert server.client.post("/predictions/crowd/cancel").status_code == 200
-    assert _output(server.predict(_encoded(portrait), scale=1))[1]["faces"] == 1
+    assert output(server.predict(encoded(portrait), scale=1))[1]["faces"] == 1
     assert "Prediction cancelled" in Path(server.log.name).read_text()
 
 
@@ -296,10 +298,10 @@ def test_own_weights_serve_every_request(
 ) -> None:
     from gfpgan_core import FaceRestorer, RestoreOptions
 
-    folder = _app_folder(tmp_path_factory.mktemp("own"))
+    folder = app_folder(tmp_path_factory.mktemp("own"))
     server = Server(folder, "predict.py:Predictor", {"COG_WEIGHTS": str(tiny_weights)})
     try:
-        photo, _, _ = _output(server.predict(_encoded(portrait), version="v1.4", scale=1))
+        photo, _, _ = output(server.predict(encoded(portrait), version="v1.4", scale=1))
     finally:
         server.stop()
     restorer = FaceRestorer.from_file(tiny_weights, device="cpu", detector="centerface")

