@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,18 @@ from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.restoreformer import RestoreFormer
 from gfpgan_core.releases import COMPACT_FILE, RELEASES, WeightFile
+
+# What damaged and foreign files make the readers raise.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 
 _ATTEMPTS = 3
 _TIMEOUT_S = 30  # without a byte, not for the whole file
@@ -172,7 +185,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return state, file.metadata() or {}
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(f"{path} can't be read as weights: {error}") from error
     for key in ("params_ema", "params"):
         if isinstance(loaded, Mapping) and key in loaded:

@@ -23,9 +23,10 @@ import yaml
 from conftest import ROOT, TINY, random_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gfpgan_core import FaceRestorer, RestoreOptions
+from gfpgan_core import FaceRestorer, RestoreOptions, images
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
+from gfpgan_core.networks.arcface import ArcFace
 from gfpgan_core.networks.discriminators import EqualisedConv2d
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 from gfpgan_core.weights import load_file, read_decoder
@@ -36,8 +37,14 @@ from train.config import DiscriminatorConfig, LossConfig, TrainConfig, load_conf
 from train.ema import Ema
 from train.faces import open_faces
 from train.loop import train
+from train.metrics import (
+    frechet_distance,
+    identity_similarity,
+    load_metrics,
+    perceptual_distance,
+)
 from train.optimise import TrainingError, generator_optimizer, rate_factor, set_rates
-from train.validate import compare, niqe, sharpness, validate
+from train.validate import STRENGTHS, compare, degraded_pair, niqe, sharpness, validate
 
 
 def _config(faces: Path, run: Path, **values: object) -> TrainConfig:
@@ -494,3 +501,65 @@ def test_a_run_folder_of_another_generator_is_refused(faces: Path, tmp_path: Pat
     other = dataclasses.replace(TINY, style_features=32)
     with pytest.raises(InputError, match="another generator"):
         train(_config(faces, tmp_path, generator=other))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_resolves(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    resolved = yaml.safe_load(said)
+    assert {"losses", "degradation", "steps"} <= set(resolved)
+    assert "# generator: " in said
+    assert ("# discriminator: " in said) == (path.stem != "compact_first_stage")
+
+
+def test_presets_of_degradations_can_be_named_and_changed() -> None:
+    path = ROOT / "configs" / "gfpgan_v1.yaml"
+    chosen = load_config(path, ["degradation=second_order"]).degradation
+    assert chosen.second_probability == 0.8
+    changed = load_config(
+        path, ["degradation={preset: second_order, noise_sigma: [1, 2]}"]
+    ).degradation
+    assert changed == dataclasses.replace(chosen, noise_sigma=(1.0, 2.0))
+    with pytest.raises(InputError, match="presets: paper, second_order"):
+        load_config(path, ["degradation=magic"])
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((200_000, 2))
+    b = rng.standard_normal((200_000, 2)) * (2, 3) + (1, 0)
+    # means 1 apart; sum of (1 - 2)^2 and (1 - 3)^2 of independent deviations
+    assert frechet_distance(a, b) == pytest.approx(1 + 1 + 4, rel=0.02)
+
+
+def test_figures_of_pretrained_networks_where_they_are_at_hand(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights under torchvision's file names: the real formats, the real places."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    hub = tmp_path / "torch" / "hub" / "checkpoints"
+    hub.mkdir(parents=True)
+    source, config = open_faces(faces), STRENGTHS["medium"]
+    network = random_network(0)
+    without = validate(network, source, config, "cpu", load_metrics("", "cpu")).restored
+    assert (without.lpips, without.fid, without.identity) == (None, None, None)
+
+    torch.manual_seed(0)
+    inception = torchvision.models.inception_v3(init_weights=False)
+    torch.save(inception.state_dict(), hub / "inception_v3_google-0cc3c7bd.pth")
+    torch.save(torchvision.models.alexnet().state_dict(), hub / "alexnet-owt-7be5be79.pth")
+    torch.save(ArcFace().state_dict(), tmp_path / "arcface.pth")
+    metrics = load_metrics(str(tmp_path / "arcface.pth"), "cpu")
+    found = validate(network, source, config, "cpu", metrics)
+    for quality in (found.degraded, found.restored):
+        assert quality.lpips is not None and quality.lpips > 0
+        assert quality.fid is not None and quality.fid > 0
+        assert quality.identity is not None and -1 <= quality.identity < 1
+    _, gt = degraded_pair(source, 0, config, 64)
+    truth = images.to_pm1(gt)[None]
+    assert perceptual_distance(metrics.lpips, truth, truth) == pytest.approx(0, abs=1e-6)
+    assert metrics.identity is not None
+    assert identity_similarity(metrics.identity, truth, truth) == pytest.approx(1, abs=1e-5)

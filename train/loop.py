@@ -27,6 +27,7 @@ from train.components import Boxes
 from train.config import TrainConfig
 from train.dataset import FaceDataset, Sample, StepSampler, collate
 from train.faces import Faces, open_faces
+from train.metrics import load_metrics
 from train.prior import Prior
 from train.restoration import Restoration
 from train.validate import Validation, validate, validation_sheet
@@ -254,11 +255,13 @@ def _validate(
     network = model.ema.network
     if not isinstance(network, GFPGAN):
         raise InputError("a prior isn't validated: leave validation_faces empty")
-    result = validate(network, held_out, config.validation_degradation, model.device)
+    metrics = load_metrics(config.losses.identity_weights, model.device)
+    degradation = config.validation_degradation
+    result = validate(network, held_out, degradation, model.device, metrics)
     log.validation(
         step,
         result,
-        lambda: validation_sheet(network, held_out, config.validation_degradation, model.device),
+        lambda: validation_sheet(network, held_out, degradation, model.device),
     )
     if result.restored.psnr_db <= scalars.get("best_psnr_db", 0):
         return {}

@@ -19,6 +19,13 @@ from gfpgan_core.networks.gfpgan import GFPGAN
 from train.dataset import load_face
 from train.degradations import DegradationConfig, degrade
 from train.faces import Faces
+from train.metrics import (
+    Metrics,
+    embed,
+    frechet_distance,
+    identity_similarity,
+    perceptual_distance,
+)
 
 _SEED = 20_240_101  # fixed: figures of different runs are of the same inputs
 _SHEET_FACES = 8
@@ -56,6 +63,11 @@ class Quality:
     """No reference; lower is better (Mittal et al. 2013), by basicsr's parameters, on luma."""
     sharpness: float
     """Mean energy of the Laplacian of the luma, over that of the ground truth; nan if that is 0."""
+    lpips: float | None = None
+    fid: float | None = None
+    """Of all faces together. These three: None where their weights aren't at hand."""
+    identity: float | None = None
+    """Cosine of ArcFace's embeddings to the ground truth's."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +131,50 @@ def restore(generator: GFPGAN, lq: ImageU8, device: torch.device | str) -> Image
 
 
 def validate(
-    generator: GFPGAN, faces: Faces, config: DegradationConfig, device: torch.device | str
+    generator: GFPGAN,
+    faces: Faces,
+    config: DegradationConfig,
+    device: torch.device | str,
+    metrics: Metrics | None = None,
 ) -> Validation:
     """The figures of the input and of the output over all faces, one at a time."""
-    before, after = [], []
+    metrics = metrics or Metrics()
+    before, after = _Tally(metrics, device), _Tally(metrics, device)
     for number in range(len(faces)):
         lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)
-        before.append(compare(lq, gt))
-        after.append(compare(restore(generator, lq, device), gt))
-    return Validation(len(faces), _mean(before), _mean(after))
+        before.add(lq, gt)
+        after.add(restore(generator, lq, device), gt)
+    return Validation(len(faces), before.mean(), after.mean())
+
+
+class _Tally:
+    """Figures gathered face by face."""
+
+    def __init__(self, metrics: Metrics, device: torch.device | str) -> None:
+        self.metrics = metrics
+        self.device = device
+        self.values: dict[str, list[float]] = {}
+        self.features: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+
+    def add(self, image_u8: ImageU8, gt_u8: ImageU8) -> None:
+        found = {k: v for k, v in vars(compare(image_u8, gt_u8)).items() if v is not None}
+        image, gt = (images.to_pm1(i)[None].to(self.device) for i in (image_u8, gt_u8))
+        if self.metrics.lpips is not None:
+            found["lpips"] = perceptual_distance(self.metrics.lpips, image, gt)
+        if self.metrics.identity is not None:
+            found["identity"] = identity_similarity(self.metrics.identity, image, gt)
+        if self.metrics.inception is not None:
+            inception = self.metrics.inception
+            self.features.append((embed(inception, image), embed(inception, gt)))
+        for name, value in found.items():
+            self.values.setdefault(name, []).append(value)
+
+    def mean(self) -> Quality:
+        means = {name: float(np.mean(values)) for name, values in self.values.items()}
+        if len(self.features) > 1:
+            ours, truth = (np.concatenate(parts) for parts in zip(*self.features, strict=True))
+            means["fid"] = frechet_distance(ours, truth)
+        return Quality(**means)
 
 
 def validation_sheet(
@@ -139,8 +186,3 @@ def validation_sheet(
         lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)
         rows.append(np.hstack([lq, restore(generator, lq, device), gt]))
     return np.vstack(rows)
-
-
-def _mean(qualities: list[Quality]) -> Quality:
-    names = ("psnr_db", "ssim", "niqe", "sharpness")
-    return Quality(*(float(np.mean([getattr(q, name) for q in qualities])) for name in names))

@@ -1,0 +1,104 @@
+"""Figures that need pretrained networks: LPIPS, FID, identity; measured where weights are at hand.
+
+Nothing is downloaded for a validation: a network is used if its weights are on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
+from torch import Tensor, nn
+
+from gfpgan_core.releases import ARCFACE
+from gfpgan_core.weights import is_present
+from train.features import IdentityFeatures, load_identity
+
+_ALEXNET = "alexnet-owt-7be5be79.pth"
+_INCEPTION = "inception_v3_google-0cc3c7bd.pth"
+_INCEPTION_SIDE_PX = 299
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The networks that could be had; None where not."""
+
+    lpips: Any = None
+    inception: nn.Module | None = None
+    identity: IdentityFeatures | None = None
+
+
+def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
+    """What can be measured on this machine.
+
+    LPIPS needs the package `lpips` and torchvision's AlexNet in torch's hub folder, FID
+    torchvision's Inception there, identity ArcFace in the weights' folder or in the file named.
+    """
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    lpips, inception, identity = None, None, None
+    if (hub / _ALEXNET).is_file():
+        lpips = _load_lpips()
+    if (hub / _INCEPTION).is_file():
+        whole = torchvision.models.inception_v3(init_weights=False)
+        whole.load_state_dict(torch.load(hub / _INCEPTION, weights_only=True))
+        inception = pooled_inception(whole)
+    if identity_weights or is_present(ARCFACE):
+        identity = load_identity(identity_weights)
+    for network in (lpips, inception, identity):
+        if network is not None:
+            network.to(device).eval()
+    return Metrics(lpips, inception, identity)
+
+
+def _load_lpips() -> Any:
+    try:
+        import lpips
+    except ImportError:
+        return None
+    return lpips.LPIPS(net="alex", verbose=False)
+
+
+def pooled_inception(network: torchvision.models.Inception3) -> nn.Module:
+    """The network up to its 2048 pooled features."""
+    network.fc = nn.Identity()  # type: ignore[assignment]
+    network.aux_logits = False
+    network.AuxLogits = None
+    return network.eval()
+
+
+@torch.no_grad()
+def embed(inception: nn.Module, image: Tensor) -> NDArray[np.float64]:
+    """(N, 2048) features of images (N, 3, H, W) in -1..1."""
+    side = (_INCEPTION_SIDE_PX, _INCEPTION_SIDE_PX)
+    resized = F.interpolate(image, size=side, mode="bilinear", antialias=True)
+    return np.asarray(inception(resized).double().cpu().numpy(), np.float64)
+
+
+def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Between Gaussians fitted to (N, D) features (arXiv 1706.08500): FID with Inception's.
+
+    Of N under some thousand samples it is biased upwards: compare runs of the same faces only.
+    """
+    mean = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
+    covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    cross = np.real(np.trace(np.atleast_2d(sqrtm(np.atleast_2d(covariance_a @ covariance_b)))))
+    return float(mean + np.trace(covariance_a) + np.trace(covariance_b) - 2 * cross)
+
+
+@torch.no_grad()
+def perceptual_distance(lpips: Any, image: Tensor, gt: Tensor) -> float:
+    """LPIPS (arXiv 1801.03924) of images (1, 3, H, W) in -1..1; lower is nearer."""
+    return float(lpips(image, gt).mean())
+
+
+@torch.no_grad()
+def identity_similarity(identity: IdentityFeatures, image: Tensor, gt: Tensor) -> float:
+    """Cosine of ArcFace's embeddings, 1: the same person."""
+    return float(F.cosine_similarity(identity(image), identity(gt)).mean())
