@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, WeightsError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

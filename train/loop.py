@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import yaml
@@ -54,34 +54,21 @@ def train(
         cpu=config.device == "cpu",
         mixed_precision="bf16" if config.precision == "bf16" else "no",
     )
+    _check_batch(config, accelerator.num_processes)
     folder = Path(config.run_folder)
     faces = open_faces(Path(config.train_faces))
-    held_out = open_faces(Path(config.validation_faces)) if config.validation_faces else None
-    boxes = _component_boxes(config, faces)
-    _check_batch(config, accelerator.num_processes)
+    held_out = _held_out(config)
     torch.manual_seed(config.seed)
     model = _model(config, accelerator)
     step, scalars = _resume(model, config, folder)
-    with ExitStack() as stack:
-        log = _Log(folder, config, accelerator.is_main_process, stack)
-        progress = stack.enter_context(
-            tqdm(
-                total=config.steps,
-                initial=step,
-                unit="step",
-                disable=not accelerator.is_main_process,
-            )
-        )
-        batches = _batches(config, faces, boxes, step, accelerator)
+    batches = _batches(config, faces, step, accelerator)
+    with _Log(folder, config, step, active=accelerator.is_main_process) as log:
         while step < config.steps:
             started = time.monotonic()
-            losses = model.step([next(batches) for _ in range(_micro_batches(config))], step)
-            seconds = time.monotonic() - started
+            share = [next(batches) for _ in range(config.gradient_accumulation_steps)]
+            losses = model.step(share, step)
             step += 1
-            progress.update()
-            if step % config.log_every_steps == 0:
-                progress.set_postfix({"images/s": f"{config.batch_size / seconds:.2f}"} | losses)
-                log.losses(step, seconds, losses)
+            log.losses(step, time.monotonic() - started, losses)
             is_last = step == config.steps
             if accelerator.is_main_process:
                 if held_out and (is_last or step % config.validate_every_steps == 0):
@@ -101,8 +88,12 @@ def _model(config: TrainConfig, accelerator: Accelerator) -> Restoration | Prior
     return kind(config, accelerator)
 
 
-def _micro_batches(config: TrainConfig) -> int:
-    return config.gradient_accumulation_steps
+def _held_out(config: TrainConfig) -> Faces | None:
+    if not config.validation_faces:
+        return None
+    if config.objective == "prior":
+        raise InputError("a prior isn't validated: leave validation_faces empty")
+    return open_faces(Path(config.validation_faces))
 
 
 def _check_batch(config: TrainConfig, processes: int) -> None:
@@ -135,7 +126,6 @@ def _component_boxes(config: TrainConfig, faces: Faces) -> Mapping[str, Boxes]:
 def _batches(
     config: TrainConfig,
     faces: Faces,
-    boxes: Mapping[str, Boxes],
     first_step: int,
     accelerator: Accelerator,
 ) -> Iterator[Sample]:
@@ -145,7 +135,7 @@ def _batches(
         config.degradation,
         face_size_px=config.generator.face_size_px,
         seed=config.seed,
-        boxes=boxes,
+        boxes=_component_boxes(config, faces),
     )
     on_gpu = accelerator.device.type == "cuda"
     loader = DataLoader(
@@ -170,8 +160,8 @@ def _batches(
             image.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)
             for image in (batch.lq, batch.gt)
         )
-        boxes_there = batch.boxes.to(accelerator.device, non_blocking=True)
-        yield Sample(lq, gt, boxes_there, batch.noise_seed)
+        boxes = batch.boxes.to(accelerator.device, non_blocking=True)
+        yield Sample(lq, gt, boxes, batch.noise_seed)
 
 
 def _resume(
@@ -253,8 +243,7 @@ def _validate(
 ) -> dict[str, float]:
     """Figures into the log; the best weights so far, by PSNR, are kept beside the last."""
     network = model.ema.network
-    if not isinstance(network, GFPGAN):
-        raise InputError("a prior isn't validated: leave validation_faces empty")
+    assert isinstance(network, GFPGAN)  # a prior has no held-out faces
     metrics = load_metrics(config.losses.identity_weights, model.device)
     degradation = config.validation_degradation
     result = validate(network, held_out, degradation, model.device, metrics)
@@ -270,21 +259,37 @@ def _validate(
 
 
 class _Log:
-    """JSON lines and, if asked for, TensorBoard; silent in all processes but the first."""
+    """Progress bar, JSON lines and, if asked for, TensorBoard; silent where it isn't active."""
 
-    def __init__(self, folder: Path, config: TrainConfig, active: bool, stack: ExitStack) -> None:
-        self._file = None
-        self._board = None
+    def __init__(self, folder: Path, config: TrainConfig, done: int, *, active: bool) -> None:
+        self._config = config
+        self._stack = ExitStack()
+        self._progress = self._stack.enter_context(
+            tqdm(total=config.steps, initial=done, unit="step", disable=not active)
+        )
+        self._file: TextIO | None = None
+        self._board: Any = None
         if not active:
             return
-        self._file = stack.enter_context((folder / "log.jsonl").open("a", encoding="utf-8"))
+        self._file = self._stack.enter_context((folder / "log.jsonl").open("a", encoding="utf-8"))
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"))
-            stack.callback(self._board.close)
+            self._stack.callback(self._board.close)
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def losses(self, step: int, seconds: float, losses: Mapping[str, float]) -> None:
+        self._progress.update()
+        if step % self._config.log_every_steps:
+            return
+        rate = f"{self._config.batch_size / seconds:.2f}"
+        self._progress.set_postfix({"images/s": rate} | dict(losses))
         rounded = {name: round(loss, 6) for name, loss in losses.items()}
         self._write({"step": step, "seconds": round(seconds, 3)} | rounded)
         self._scalars("loss", losses, step)
