@@ -15,8 +15,7 @@ from gfpgan_core import weights
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError
-from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.releases import COMPACT
+from gfpgan_core.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
 from train.loop import train as run_training
 from train.prepare import Prepared, prepare_faces
@@ -74,6 +73,8 @@ def train(
     Raises:
         InputError: unusable archive, too few faces, or options that don't fit together.
     """
+    if base_version not in (*RELEASES, _FROM_NOTHING) or base_version == "RestoreFormer":
+        raise InputError(f"base_version is {base_version!r}, which can't be trained")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = LocalPath(tempfile.mkdtemp(prefix="training-"))
     try:
@@ -130,10 +131,9 @@ def _base(
         return "", GeneratorConfig(**vars(COMPACT) | changed)
     else:
         path = version
-        network = weights.load(version)
-        if not isinstance(network, GFPGAN):
-            raise InputError(f"base_version is {version!r}, which can't be trained")
-        config = network.config
+        known = RELEASES[version].config
+        assert isinstance(known, GeneratorConfig)  # the choices name no other network
+        config = known
     if face_size_px not in (0, config.face_size_px):
         raise InputError(
             f"face_size is {face_size_px}, but the base restores faces of {config.face_size_px} px:"

@@ -65,15 +65,11 @@ class Restoration:
         Raises:
             TrainingError: a loss is not finite.
         """
-        warming_up = bool(self.judges.learning()) and step < self._first_step()
-        fakes: list[Tensor] = []
-        losses: dict[str, float] = {}
-        if warming_up:
-            for batch in batches:
-                with torch.no_grad():
-                    fakes.append(self._restore(batch, pyramid=False)[0])
-        else:
-            losses = self._generator_step(batches, step, fakes)
+        if step < self._first_step():
+            with torch.no_grad():
+                fakes = [self._restore(batch, pyramid=False)[0] for batch in batches]
+            return self._discriminator_step(batches, step, fakes)
+        losses, fakes = self._generator_step(batches, step)
         if self.judges.learning():
             losses |= self._discriminator_step(batches, step, fakes)
         return losses
@@ -96,9 +92,11 @@ class Restoration:
         return losses, image
 
     def _generator_step(
-        self, batches: list[Sample], step: int, fakes: list[Tensor]
-    ) -> dict[str, float]:
+        self, batches: list[Sample], step: int
+    ) -> tuple[dict[str, float], list[Tensor]]:
+        """The losses, and the images of each micro-batch for the discriminators."""
         self.judges.set_learning(False)
+        fakes = []
         sums: dict[str, Tensor] = {}
         for batch in batches:
             losses, image = self.generator_losses(batch, step)
@@ -110,7 +108,7 @@ class Restoration:
         numbers = update(optimizer, sums, self.accelerator, step)
         done = step + 1 - self._first_step()
         self.ema.update(self.generator, self.config.batch_size, done * self.config.batch_size)
-        return numbers
+        return numbers, fakes
 
     def _discriminator_step(
         self, batches: list[Sample], step: int, fakes: list[Tensor]
