@@ -95,6 +95,7 @@ def _run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
     [
         "gfpgan_core",
         "train",
+        "scripts.blend_weights",
         "scripts.evaluate",
         "scripts.fetch_weights",
         "scripts.prepare_faces",

@@ -563,3 +563,20 @@ def test_figures_of_pretrained_networks_where_they_are_at_hand(
     assert perceptual_distance(metrics.lpips, truth, truth) == pytest.approx(0, abs=1e-6)
     assert metrics.identity is not None
     assert identity_similarity(metrics.identity, truth, truth) == pytest.approx(1, abs=1e-5)
+
+
+def test_blended_weights_lie_between(tmp_path: Path) -> None:
+    from gfpgan_core.weights import save_safetensors
+
+    networks = [random_network(seed) for seed in (0, 1)]
+    for name, network in zip("ab", networks, strict=True):
+        save_safetensors(network, tmp_path / f"{name}.safetensors")
+    a, b, out = (str(tmp_path / f"{name}.safetensors") for name in ("a", "b", "out"))
+    command = [sys.executable, "-m", "scripts.blend_weights"]
+    subprocess.run([*command, a, b, "0.25", out], cwd=ROOT, check=True)
+    name = "final_conv.weight"
+    first, second = (network.state_dict()[name] for network in networks)
+    found = load_file(Path(out)).state_dict()[name]
+    assert torch.allclose(found, 0.75 * first + 0.25 * second, atol=1e-6)
+    refused = subprocess.run([*command, a, b, "2", out], cwd=ROOT, capture_output=True, check=False)
+    assert refused.returncode == 1 and b"allowed: 0 to 1" in refused.stderr
