@@ -26,17 +26,17 @@ def main() -> None:
     options = parser.parse_args()
     lines = options.log.read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for entry in entries:
+    curves: dict[str, dict[int, float]] = {}
+    for entry in entries:  # a resumed run repeats the steps after its checkpoint: the last counts
         for name, value in _values(entry).items():
-            curves.setdefault(name, []).append((entry["step"], value))
+            curves.setdefault(name, {})[entry["step"]] = value
     columns = 4
     rows = -(-len(curves) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.4 * rows), squeeze=False)
     for axis in axes.flat[len(curves) :]:
         axis.axis("off")
     for axis, (name, points) in zip(axes.flat, curves.items(), strict=False):
-        steps, values = np.array(points).T
+        steps, values = np.array(sorted(points.items())).T
         is_validation = name.startswith("validation")
         axis.plot(steps, values, "o-" if is_validation else "-", alpha=1 if is_validation else 0.3)
         if len(values) > 2 * _SMOOTHING:
