@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from gfpgan_core import geometry, images
 from gfpgan_core.align import Crop, align
+from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import Face, FaceDetector, load_detector, select
@@ -81,8 +81,10 @@ class FaceRestorer:
         detector: FaceDetector,
         masker: Masker = template_masks,
         device: str = "cpu",
+        backend: str = "auto",
     ) -> None:
         self.network = network
+        self.run = load_backend(network, backend, device)
         self.detector = detector
         self.masker = masker
         self.device = device
@@ -95,16 +97,18 @@ class FaceRestorer:
         detector: str = "auto",
         mask: str = "auto",
         device: str | None = None,
+        backend: str = "auto",
     ) -> FaceRestorer:
         """A restorer with the weights of a release, downloaded if they aren't there.
 
         Raises:
-            InputError: unknown version or detector.
+            InputError: unknown version, detector, mask, device or back end.
             WeightsError: weights can't be had or are damaged.
         """
         device = checked_device(device)
         network = load(version, device)
-        return cls(network, load_detector(detector, device), load_masker(mask, device), device)
+        masker = load_masker(mask, device)
+        return cls(network, load_detector(detector, device), masker, device, backend)
 
     @classmethod
     def from_file(
@@ -114,15 +118,18 @@ class FaceRestorer:
         detector: str = "auto",
         mask: str = "auto",
         device: str | None = None,
+        backend: str = "auto",
     ) -> FaceRestorer:
         """A restorer with weights of one's own, such as a training exports.
 
         Raises:
+            InputError: unknown detector, mask, device or back end.
             WeightsError: unreadable, or not those of a GFPGAN generator.
         """
         device = checked_device(device)
         network = load_file(Path(path), device)
-        return cls(network, load_detector(detector, device), load_masker(mask, device), device)
+        masker = load_masker(mask, device)
+        return cls(network, load_detector(detector, device), masker, device, backend)
 
     def restore(
         self, photo: Photo | ImageU8 | Path | str, options: RestoreOptions | None = None
@@ -189,13 +196,12 @@ class FaceRestorer:
         seconds = {"detection": 0.0, "background": 0.0} | clock.seconds
         return Restoration(image, alpha, photo.format, [], [crop], [restored], seconds)
 
-    @torch.inference_mode()
     def _restore_crops(self, crops: list[ImageU8], grey: bool) -> list[ImageU8]:
         """The network's crops, in batches; those of a grey photo are grey."""
         restored: list[ImageU8] = []
         for start in range(0, len(crops), _BATCH_FACES):
             batch = torch.stack([images.to_pm1(c) for c in crops[start : start + _BATCH_FACES]])
-            output: Tensor = self.network(batch.to(self.device))[0]
+            output = self.run(batch)
             if not output.isfinite().all():
                 raise CropFailedError(
                     "the network gave values that are not finite for a face: its weights are"

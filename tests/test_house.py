@@ -22,6 +22,8 @@ LAYERS = (
     {"errors", "config"},
     {"networks", "convert", "releases", "geometry", "compat"},
     {"images", "weights"},
+    {"winograd"},
+    {"backends"},
     {"detect"},
     {"align"},
     {"paste", "background"},

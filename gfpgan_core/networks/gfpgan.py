@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfpgan_core.config import GeneratorConfig
-from gfpgan_core.networks.resample import bilinear, fir_blur
+from gfpgan_core.networks.resample import BilinearConv2d, bilinear, fir_blur
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 
 
@@ -28,9 +28,10 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H/2, W/2)."""
-        y = F.leaky_relu(self.conv1(x), 0.2)
+        y = F.leaky_relu(self.conv1(x), 0.2, inplace=True)
         if self.resampling == "bilinear":
-            return F.leaky_relu(self.conv2(bilinear(y, 0.5)), 0.2) + self.skip(bilinear(x, 0.5))
+            y = F.leaky_relu(self.conv2(bilinear(y, 0.5)), 0.2, inplace=True)
+            return self.skip(bilinear(x, 0.5)).add_(y)
         y = F.conv2d(fir_blur(y, 2), self.conv2.weight, self.conv2.bias, stride=2)
         skip = F.conv2d(fir_blur(x, 1), self.skip.weight, stride=2)
         return F.leaky_relu(y, 0.2) + skip
@@ -42,14 +43,15 @@ class UpBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv2 = BilinearConv2d(in_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, 2H, 2W)."""
-        y = F.leaky_relu(self.conv1(x), 0.2)
+        y = F.leaky_relu(self.conv1(x), 0.2, inplace=True)
         # A 1x1 convolution commutes with interpolation: before it, it costs a quarter.
-        return F.leaky_relu(self.conv2(bilinear(y, 2)), 0.2) + bilinear(self.skip(x), 2)
+        y = F.leaky_relu(self.conv2(y), 0.2, inplace=True)
+        return bilinear(self.skip(x), 2).add_(y)
 
 
 class GFPGAN(nn.Module):
@@ -159,4 +161,4 @@ def _condition(width: int, sft_channels: int, bias: float) -> nn.Sequential:
     last = nn.Conv2d(width, sft_channels, 3, padding=1)
     _he_init(last, 0.1)
     nn.init.constant_(last.bias, bias)  # type: ignore[arg-type]
-    return nn.Sequential(first, nn.LeakyReLU(0.2), last)
+    return nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True), last)

@@ -8,12 +8,59 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def bilinear(image: Tensor, factor: float) -> Tensor:
     """(N, C, H, W) enlarged or reduced by `factor`; no antialiasing, as the releases expect."""
     return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def bilinear_then_conv(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`conv2d(bilinear(image, 2), weight, bias, padding=1)` at a quarter of the multiplications.
+
+    Bilinear enlarging is zero insertion and a [1,3,3,1] low-pass filter. The filter commutes with
+    the convolution, and a convolution of mostly zeros is a transposed one of the small image.
+    With the image continued beyond its border instead of followed by zeros that is exact; the
+    outermost ring of pixels, where the two differ, is put right afterwards.
+
+    Args:
+        image: (N, C_in, H, W).
+        weight: (C_out, C_in, 3, 3).
+        bias: (C_out,).
+
+    Returns:
+        (N, C_out, 2H, 2W).
+    """
+    continued = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    spread = F.conv_transpose2d(continued, weight.flip(2, 3).transpose(0, 1), stride=2, padding=1)
+    channels = len(weight)
+    y = F.conv2d(spread, _fir_kernel(channels, spread) * 4, bias, groups=channels)
+    # What the pixels just outside added, where the padding ought to be 0. The corners belong to
+    # the rows, so that they are taken away once.
+    top, bottom = (F.pad(_bilinear_line(image[:, :, i]), (1, 1), mode="replicate") for i in (0, -1))
+    left, right = (_bilinear_line(image[:, :, :, i]) for i in (0, -1))
+    y[:, :, 0] -= F.conv1d(top, weight[:, :, 0])
+    y[:, :, -1] -= F.conv1d(bottom, weight[:, :, 2])
+    y[:, :, :, 0] -= F.conv1d(left, weight[:, :, :, 0], padding=1)
+    y[:, :, :, -1] -= F.conv1d(right, weight[:, :, :, 2], padding=1)
+    return y
+
+
+class BilinearConv2d(nn.Conv2d):
+    """A 3x3 convolution of the image enlarged bilinearly to twice its size."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, 2H, 2W)."""
+        return bilinear_then_conv(x, self.weight, self.bias)
+
+
+def _bilinear_line(line: Tensor) -> Tensor:
+    """(N, C, L) -> (N, C, 2L)."""
+    return F.interpolate(line, scale_factor=2, mode="linear", align_corners=False)
 
 
 def _fir_kernel(channels: int, like: Tensor) -> Tensor:

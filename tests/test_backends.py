@@ -1,0 +1,267 @@
+"""Every back end gives the plain formulation's pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import upstream
+from conftest import ROOT, SAMPLE, random_network
+from torch import Tensor, nn
+
+from gfpgan_core import backends, images, winograd
+from gfpgan_core.backends import load_backend
+from gfpgan_core.config import GeneratorConfig
+from gfpgan_core.errors import InputError
+from gfpgan_core.networks import resample
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.networks.stylegan2 import ModulatedConv2d
+
+# Wide enough for Winograd, small enough for a test: 64 to 256 channels at 64 px.
+WIDE = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.5, style_features=64)
+
+
+def _bilinear_then_conv_ref(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The plain form: enlarge, then convolve with zeros beyond the border."""
+    large = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
+    return F.conv2d(large, weight, bias, padding=1)
+
+
+def _faces(size: int, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return torch.rand(count, 3, size, size, generator=generator) * 2 - 1
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (2, 3), (4, 4), (7, 16), (33, 20)])
+def test_the_cheap_enlarging_convolution_is_exact_at_every_pixel(size_hw: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(2, 5, *size_hw, dtype=torch.float64)
+    weight, bias = torch.randn(7, 5, 3, 3, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
+    expected = _bilinear_then_conv_ref(image, weight, bias)
+    found = resample.bilinear_then_conv(image, weight, bias)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-12
+
+
+def test_the_cheap_enlarging_convolution_has_the_plain_ones_gradients() -> None:
+    torch.manual_seed(0)
+    values = (torch.randn(1, 3, 5, 4), torch.randn(4, 3, 3, 3), torch.randn(4))
+    gradients = []
+    for form in (resample.bilinear_then_conv, _bilinear_then_conv_ref):
+        leaves = [value.double().requires_grad_() for value in values]
+        form(*leaves).square().sum().backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    for ours, plain in zip(*gradients, strict=True):
+        assert ours is not None and plain is not None
+        assert torch.allclose(ours, plain, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size_hw"), [((3, 5), (4, 4)), ((64, 70), (32, 48)), ((16, 8), (64, 512))]
+)
+def test_winograd_equals_the_plain_convolution(
+    channels: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(2, channels[0], *size_hw)
+    weight = torch.randn(channels[1], channels[0], 3, 3) / (9 * channels[0]) ** 0.5
+    in_scale, out_scale = torch.rand(2, channels[0]) + 0.5, torch.rand(2, channels[1]) + 0.5
+    expected = out_scale[:, :, None, None] * F.conv2d(
+        in_scale[:, :, None, None] * image, weight, padding=1
+    )
+    found = winograd.convolve(image, winograd.transform_weight(weight), in_scale, out_scale)
+    assert (found - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("channels", "size_hw"), [((3, 5), (1, 1)), ((5, 3), (2, 7)), ((16, 40), (130, 64))]
+)
+def test_nine_enlarged_taps_equal_the_plain_convolution(
+    channels: tuple[int, int], size_hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "_CHUNK_BYTES", 1 << 20)  # several chunks
+    torch.manual_seed(0)
+    image = torch.randn(2, channels[0], *size_hw)
+    weight = torch.randn(channels[1], channels[0], 3, 3) / (9 * channels[0]) ** 0.5
+    scale = torch.rand(2, channels[1]) + 0.5
+    expected = scale[:, :, None, None] * _bilinear_then_conv_ref(image, weight)
+    found = winograd.enlarge_and_convolve(image, winograd.taps_of(weight)[None], scale)
+    assert (found - expected).abs().max() < 1e-4
+
+
+def _modulated_ref(conv: ModulatedConv2d, x: Tensor, code: Tensor) -> Tensor:
+    """The paper's form: each sample's own weights, modulated and demodulated."""
+    if conv.upsample:
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    result = []
+    for i, style in enumerate(conv.modulation(code)):
+        weight = conv.weight[0] * style[None, :, None, None]
+        weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        result.append(conv.gain * F.conv2d(x[i : i + 1], weight, padding=1))
+    return torch.cat(result)
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+@torch.no_grad()
+def test_accelerated_modulated_convolutions_equal_the_papers_form(upsample: bool) -> None:
+    torch.manual_seed(0)
+    conv = ModulatedConv2d(64, 96, 3, 8, gain=1.5, upsample=upsample)
+    x, code = torch.randn(2, 64, 32, 32), torch.randn(2, 8)
+    expected = _modulated_ref(conv, x, code)
+    holder = nn.ModuleList([conv])
+    winograd.use_winograd(holder)
+    assert holder[0] is not conv
+    for form in (conv, holder[0]):
+        assert (form(x, code) - expected).abs().max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def theirs_and_ours() -> tuple[nn.Module, GFPGAN]:
+    theirs = upstream.generator("clean", size=64, channel_multiplier=1, narrow=0.5)
+    ours = GFPGAN(dataclasses.replace(WIDE, style_features=512)).eval().requires_grad_(False)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+@pytest.mark.parametrize(
+    ("backend", "tolerance"),
+    [("torch", 1e-4), ("winograd", 1e-3), ("openvino", 1e-3)],
+)
+def test_a_back_end_gives_upstreams_pictures(
+    backend: str, tolerance: float, theirs_and_ours: tuple[nn.Module, GFPGAN]
+) -> None:
+    theirs, ours = theirs_and_ours
+    lq = _faces(64, 3)
+    expected = upstream.run(theirs, lq)[0]
+    found = load_backend(ours, backend)(lq)
+    assert expected.std() > 0.1
+    assert (found - expected).abs().max() < tolerance
+
+
+def test_the_compiled_back_end_gives_upstreams_pictures() -> None:
+    theirs = upstream.generator("clean", size=16, channel_multiplier=1, narrow=0.125)
+    config = GeneratorConfig(face_size_px=16, channel_multiplier=1, narrow=0.125)
+    ours = GFPGAN(config).eval().requires_grad_(False)
+    ours.load_state_dict(theirs.state_dict())
+    lq = _faces(16, 3)
+    expected = upstream.run(theirs, lq)[0]
+    assert (load_backend(ours, "compile")(lq) - expected).abs().max() < 1e-3
+
+
+def test_bf16_stays_near_where_the_processor_has_it(
+    theirs_and_ours: tuple[nn.Module, GFPGAN],
+) -> None:
+    theirs, ours = theirs_and_ours
+    try:
+        run = load_backend(ours, "openvino-bf16")
+    except InputError as error:
+        pytest.skip(str(error))
+    expected = upstream.run(theirs, _faces(64, 1))[0]
+    difference = run(_faces(64, 1)) - expected
+    assert difference.square().mean().sqrt() < 0.02 * expected.std()
+
+
+def test_a_back_end_leaves_the_network_as_it_was() -> None:
+    network = random_network(1, WIDE).requires_grad_(False)
+    lq = _faces(64, 1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    kinds = [type(module) for module in network.modules()]
+    load_backend(network, "winograd")(lq)
+    assert [type(module) for module in network.modules()] == kinds
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_winograd_is_used_for_the_wide_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    original = winograd.convolve
+
+    def spied(image: Tensor, *rest: Tensor) -> Tensor:
+        seen.add(tuple(image.shape[2:]))
+        return original(image, *rest)
+
+    monkeypatch.setattr(winograd, "convolve", spied)
+    load_backend(random_network(1, WIDE), "winograd")(_faces(64, 1))
+    assert seen == {(32, 32), (64, 64)}
+
+
+def test_openvinos_model_is_converted_once_and_anew_for_other_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    converted: list[Path] = []
+    original = backends._save_openvino
+
+    def spied(network: GFPGAN, path: Path) -> None:
+        converted.append(path)
+        original(network, path)
+
+    monkeypatch.setattr(backends, "_save_openvino", spied)
+    network = random_network(1).requires_grad_(False)
+    lq = _faces(64, 1)
+    first = load_backend(network, "openvino")(lq)
+    again = load_backend(network, "openvino")(lq)
+    assert len(converted) == 1
+    assert torch.equal(first, again)
+    other = load_backend(random_network(2).requires_grad_(False), "openvino")(lq)
+    assert len(converted) == 2
+    assert not torch.allclose(first, other, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "text"),
+    [("fastest", "cpu", "allowed: auto, torch"), ("openvino", "cuda", "is for the CPU")],
+)
+def test_an_unusable_back_end_is_an_error(backend: str, device: str, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        backends.chosen_backend(backend, device, random_network(1))
+
+
+def test_an_overflow_in_half_precision_is_met_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "half_dtype", lambda device: torch.float16)
+    network = random_network(1).requires_grad_(False)
+    network.stylegan_decoder.to_rgb1.bias.fill_(1e5)  # more than float16 holds
+    lq = _faces(64, 2)
+    found = backends._GpuRunner(network, "cpu", compiled=False)(lq)
+    assert found.isfinite().all()
+    assert torch.allclose(found, network(lq)[0], atol=1.0)  # of 1e5: float32's own rounding
+
+
+def test_half_precision_is_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "half_dtype", lambda device: torch.bfloat16)
+    network = random_network(1).requires_grad_(False)
+    lq = _faces(64, 2)
+    found = backends._GpuRunner(network, "cpu", compiled=False)(lq)
+    expected = network(lq)[0]
+    difference = (found - expected).square().mean().sqrt()
+    assert 0 < difference < 0.05 * expected.std()
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_cpus_pictures() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    network = random_network(1, WIDE).requires_grad_(False)
+    lq = _faces(64, 3)
+    expected = network(lq)[0]
+    on_gpu = random_network(1, WIDE).requires_grad_(False).to("cuda")
+    for backend in ("torch", "compile"):
+        found = load_backend(on_gpu, backend, "cuda")(lq)
+        assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_the_command_line_takes_a_back_end(tmp_path: Path, tiny_weights: Path) -> None:
+    written = {}
+    for backend in ("torch", "openvino"):
+        command = [sys.executable, "-m", "gfpgan_core", "restore", str(SAMPLE), "--format", "png"]
+        command += ["--weights", str(tiny_weights), "--output", str(tmp_path / backend)]
+        command += ["--backend", backend, "--aligned"]
+        subprocess.run(command, check=True, cwd=ROOT)
+        (path,) = (tmp_path / backend).glob("*.png")
+        written[backend] = images.read_rgb(path).astype(np.int16)
+    assert np.abs(written["torch"] - written["openvino"]).max() <= 1
