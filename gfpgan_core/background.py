@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from gfpgan_core import compat, geometry
-from gfpgan_core.backends import channels_last
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.releases import BACKGROUNDS
 from gfpgan_core.weights import load_strictly, locate, read_state
-from gfpgan_core.winograd import use_winograd
 
 _logger = logging.getLogger(__name__)
 
@@ -84,16 +82,12 @@ class BackgroundUpsampler:
         return result
 
     def _run(self, part: ImageU8) -> ImageU8:
-        """One tile through the network; sides are padded to a multiple of 4.
-
-        x2plus needs even ones, Winograd's tiles are 4 px.
-        """
+        """One tile through the network; odd sides are padded, as x2plus needs even ones."""
         height, width = part.shape[:2]
-        padded = np.pad(part, ((0, -height % 4), (0, -width % 4), (0, 0)), mode="edge")
+        padded = np.pad(part, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         dtype = next(self.network.parameters()).dtype
         planes = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))
         batch = planes[None].to(self.device, dtype) / 255
-        batch = batch.contiguous(memory_format=torch.channels_last)
         output: Tensor = self.network(batch)
         levels = output[0].float().clamp(0, 1).mul(255).round().byte()
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
@@ -139,11 +133,7 @@ def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> 
     load_strictly(network, state, path)
     half = device != "cpu"
     network = network.to(device, torch.float16 if half else torch.float32)
-    network.eval().requires_grad_(False)
-    channels_last(network)
-    if not half:
-        use_winograd(network)
-    return BackgroundUpsampler(network, native_scale, device)
+    return BackgroundUpsampler(network.eval().requires_grad_(False), native_scale, device)
 
 
 def _network_for(state: dict[str, Tensor], native_scale: int) -> nn.Module:

@@ -47,7 +47,7 @@ def test_tiles_shrink_until_memory_suffices() -> None:
     network = _Doubling(150 * 150, _OUT_OF_MEMORY)
     enlarged = BackgroundUpsampler(network, 2, tile_px=400)(image, (600, 600))
     assert enlarged.shape == (600, 600, 3) and (enlarged == 50).all()
-    assert network.sizes[:3] == [300 * 300, 220 * 220, 120 * 120]  # 400, 200, 100 px, overlap, padded to 4
+    assert network.sizes[:3] == [300 * 300, 218 * 218, 118 * 118]  # 400, 200, 100 px and overlap
 
 
 def test_memory_that_never_suffices_is_said_and_other_errors_arent_retried() -> None:
