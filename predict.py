@@ -13,6 +13,7 @@ from cog import BasePredictor, Input, Path
 from gfpgan_core import images
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
+from gfpgan_core.memory import keep_freed_memory
 from gfpgan_core.paste import load_masker
 from gfpgan_core.pipeline import FaceRestorer, best_device
 from gfpgan_core.weights import Network, load, load_file
@@ -30,6 +31,7 @@ class Predictor(BasePredictor):
             weights: `COG_WEIGHTS`, the file of a training: it then serves every request, whatever
                 version is asked for.
         """
+        keep_freed_memory()
         self.device = best_device()
         self.detector = load_detector("auto", self.device)
         self.masker = load_masker("auto", self.device)

@@ -92,8 +92,10 @@ def _photos(inputs: Iterable[Path]) -> Iterable[Path]:
 
 
 def _load(options: argparse.Namespace) -> FaceRestorer:
+    from gfpgan_core.memory import keep_freed_memory
     from gfpgan_core.pipeline import FaceRestorer
 
+    keep_freed_memory()
     chosen = {
         "detector": options.detector,
         "mask": options.mask,

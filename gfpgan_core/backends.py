@@ -61,16 +61,16 @@ def load_backend(network: Network, backend: str = "auto", device: str = "cpu") -
         return _openvino(network, "bf16" if backend.endswith("bf16") else "f32")
     ours = twin(network)
     channels_last(ours)
+    run: nn.Module = _image_of(ours)
     if backend == "winograd":
-        from gfpgan_core.winograd import use_winograd
+        from gfpgan_core.winograd import accelerated
 
-        use_winograd(ours)
-    run: Callable[[Tensor], Tensor] = _image_of(ours)
+        run = accelerated(run)
     if backend == "compile":
         import torch._inductor.config as inductor
 
         inductor.freezing = True  # weights become constants, laid out once
-        run = torch.compile(run, dynamic=False)
+        run = torch.compile(run, dynamic=False)  # type: ignore[assignment]
 
     @torch.no_grad()  # not inference_mode: torch.compile can't freeze its tensors
     def restore(lq: Tensor) -> Tensor:

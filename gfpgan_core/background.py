@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gfpgan_core import compat, geometry
+from gfpgan_core.backends import channels_last
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.releases import BACKGROUNDS
@@ -26,6 +27,8 @@ _MIN_TILE_PX = 64
 # grey levels at the seams of the small network, which sees 18 px far; 18 leave none but rounding.
 _OVERLAP_PX = 18
 
+_SIDE_MULTIPLE_PX = 4  # x2plus needs even sides, Winograd whole tiles
+
 _NATIVE_SCALE = {"realesrgan-x4v3": 4, "realesrgan-x2plus": 2, "realesrgan-x4plus": 4}
 
 
@@ -36,6 +39,7 @@ class BackgroundUpsampler:
         self, network: nn.Module, native_scale: int, device: str = "cpu", tile_px: int = _TILE_PX
     ) -> None:
         self.network = network
+        self.dtype = next(network.parameters()).dtype
         self.native_scale = native_scale
         self.device = device
         self.tile_px = tile_px
@@ -82,12 +86,12 @@ class BackgroundUpsampler:
         return result
 
     def _run(self, part: ImageU8) -> ImageU8:
-        """One tile through the network; odd sides are padded, as x2plus needs even ones."""
+        """One tile through the network."""
         height, width = part.shape[:2]
-        padded = np.pad(part, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        dtype = next(self.network.parameters()).dtype
+        missing = -height % _SIDE_MULTIPLE_PX, -width % _SIDE_MULTIPLE_PX
+        padded = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
         planes = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))
-        batch = planes[None].to(self.device, dtype) / 255
+        batch = planes[None].to(self.device, self.dtype) / 255
         output: Tensor = self.network(batch)
         levels = output[0].float().clamp(0, 1).mul(255).round().byte()
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
@@ -133,7 +137,13 @@ def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> 
     load_strictly(network, state, path)
     half = device != "cpu"
     network = network.to(device, torch.float16 if half else torch.float32)
-    return BackgroundUpsampler(network.eval().requires_grad_(False), native_scale, device)
+    network.eval().requires_grad_(False)
+    channels_last(network)
+    if not half:
+        from gfpgan_core.winograd import accelerated  # numba takes a second to import
+
+        network = accelerated(network)
+    return BackgroundUpsampler(network, native_scale, device)
 
 
 def _network_for(state: dict[str, Tensor], native_scale: int) -> nn.Module:

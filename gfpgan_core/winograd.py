@@ -6,33 +6,49 @@ Plain ones by Winograd's method: Lavin and Gray, "Fast Algorithms for Convolutio
 Those of a bilinearly enlarged image as nine 1x1 convolutions of the small one, which commute with
 the enlarging: 36 multiplications for 16 output pixels too, and nothing to correct at the border.
 
-What happens around the matrix products is compiled by numba; the products are torch's.
+A thread takes a few tiles at a time, so that they stay in its cache from the input's transform over
+the matrix products (scipy's BLAS, called by numba) to the output's with noise, bias and leaky ReLU.
+The threads sleep between layers, and torch has one thread meanwhile: OpenMP's wait by spinning,
+some 4 ms after each operation, on the cores that ours want (1.17 against 1.67 s a face).
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot loads it later; its threads are set here
 import torch
 import torch.nn.functional as F
-from numba import config as numba_config
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import njit
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
-from gfpgan_core.networks.resample import BilinearConv2d, bilinear_then_conv
-from gfpgan_core.networks.stylegan2 import ModulatedConv2d
+from gfpgan_core.networks.resample import BilinearConv2d, LeakyConv2d
+from gfpgan_core.networks.stylegan2 import ModulatedConv2d, StyleConv
 
 _TILE = 4  # output pixels a side; a tile reads 6x6
 
 # Below these, measured on AVX-512, the transforms cost what the products save.
-_MIN_CHANNELS = 64
-_MIN_SIDE_PX = 32
+_MIN_CHANNELS = 32
+_MIN_SIDE_PX = 64
 
-# Transformed tiles in flight, in and out together: more falls out of the last-level cache.
-_CHUNK_BYTES = 8 << 20
+# Tiles that a thread takes at once. Many are many rows for each product; few stay in the cache,
+# unless the weights (36 * C_in * C_out) don't fit there anyway.
+_TILES = 96
+_TILES_OF_LARGE_WEIGHTS = 256
+_LARGE_WEIGHTS_BYTES = 4 << 20
+
+# Nine products of a few rows, for one thread.
+_ROWS_BYTES = 4 << 20
 
 # The paper's G for F(4x4, 3x3).
 _G = torch.tensor(
@@ -47,100 +63,185 @@ _G = torch.tensor(
     dtype=torch.float64,
 )
 
-_one_at_a_time = threading.Lock()  # not all of numba's thread pools bear two callers
+_scratch = threading.local()
+
+
+class _Threads:
+    """Takes the cores from torch and BLAS for as long as a network runs by this module."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # how many threads they may use is the process's
+        self.count = 0  # outside of `taken`
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Torch and BLAS compute on the calling thread only; one caller at a time."""
+        with self._lock:
+            if self.count:
+                yield
+                return
+            self.count = torch.get_num_threads()
+            try:
+                with _blas().limit(limits=1, user_api="blas"):
+                    torch.set_num_threads(1)
+                    yield
+            finally:
+                torch.set_num_threads(self.count)
+                self.count = 0
+
+    @contextmanager
+    def torchs(self) -> Iterator[None]:
+        """Within `taken`, torch has them for a while; elsewhere it has them anyway."""
+        if not self.count:
+            yield
+            return
+        torch.set_num_threads(self.count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(1)
+
+
+threads = _Threads()
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What follows a convolution: `leaky_relu(scale * y + bias + noise, slope)`."""
+
+    scale: Tensor
+    """(N or 1, C_out)."""
+    bias: Tensor
+    """(C_out,)."""
+    slope: Tensor
+    """(C_out,): 1 leaves the sum as it is."""
+    noise: Tensor | None = None
+    """(N or 1, 1, H, W)."""
+
+    def of(self, n: int) -> tuple[NDArray[np.float32], ...]:
+        """Scale, bias, slope and noise of one image of the batch; no noise is an empty one."""
+        noise = torch.empty(0, 0) if self.noise is None else self.noise[n % len(self.noise), 0]
+        four = (self.scale[n % len(self.scale)], self.bias, self.slope, noise)
+        return tuple(value.detach().contiguous().numpy() for value in four)
 
 
 def transform_weight(weight: Tensor) -> Tensor:
     """(C_out, C_in, 3, 3) to (36, C_in, C_out)."""
-    u = torch.einsum("ai,oqij,bj->abqo", _G, weight.double(), _G)
+    u = torch.einsum("ai,oqij,bj->abqo", _G, weight.detach().double(), _G)
     return u.flatten(0, 1).float().contiguous()
 
 
-def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, out_scale: Tensor) -> Tensor:
-    """`out_scale * conv2d(in_scale * image, weight, padding=1)`, in channels_last.
+@threads.taken()
+def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, finish: Finish) -> Tensor:
+    """`conv2d(in_scale * image, weight, padding=1)` and what follows it, in channels_last.
 
     Args:
         image: (N, C_in, H, W), float32, sides divisible by 4.
         weight_u: what `transform_weight` gives.
-        in_scale: (N, C_in).
-        out_scale: (N, C_out).
+        in_scale: (N or 1, C_in).
+        finish: what follows.
     """
-    count, in_channels, height, width = image.shape
-    out_channels = weight_u.shape[2]
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
+    count, height, width, in_channels = pixels.shape
+    u = weight_u.numpy()
+    out_channels = u.shape[2]
     result = np.empty((count, height, width, out_channels), np.float32)
-    tiles_across, tile_rows = width // _TILE, height // _TILE
-    row_bytes = 36 * 4 * (in_channels + out_channels) * tiles_across
-    rows = min(tile_rows, max(1, _CHUNK_BYTES // row_bytes))
-    v = _uninitialised(36, rows * tiles_across, in_channels)
-    m = _uninitialised(36, rows * tiles_across, out_channels)
-    with _one_at_a_time:
-        _use_torchs_thread_count()
-        for n in range(count):
-            scales = in_scale[n].contiguous().numpy(), out_scale[n].contiguous().numpy()
-            for first in range(0, tile_rows, rows):
-                chunk = min(rows, tile_rows - first)
-                tiles = chunk * tiles_across
-                _transform_input(pixels[n], scales[0], first, chunk, v.numpy())
-                torch.bmm(v[:, :tiles], weight_u, out=m[:, :tiles])
-                _transform_output(m.numpy(), scales[1], first, chunk, result[n])
+    tiles = height * width // _TILE**2
+    most = _TILES if u.nbytes < _LARGE_WEIGHTS_BYTES else _TILES_OF_LARGE_WEIGHTS
+    parts = _even_parts(tiles, min(most, -(-tiles // threads.count)))
+    for n in range(count):
+        scale = in_scale[n % len(in_scale)].detach().contiguous().numpy()
+        last = finish.of(n)
+
+        def work(part: tuple[int, int], n: int = n, scale: Any = scale, last: Any = last) -> None:
+            scratch = _scratch_of(36 * (part[1] - part[0]) * (in_channels + out_channels))
+            _winograd(pixels[n], u, scale, *last, *part, scratch, result[n])  # type: ignore[call-arg]
+
+        _in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
 def taps_of(weight: Tensor) -> Tensor:
     """(C_out, C_in, 3, 3) to (C_in, 9 * C_out), the rows of the kernel outermost."""
-    return weight.permute(1, 2, 3, 0).flatten(1).contiguous()
+    return weight.detach().permute(1, 2, 3, 0).flatten(1).contiguous()
 
 
-def enlarge_and_convolve(image: Tensor, taps: Tensor, out_scale: Tensor) -> Tensor:
-    """`out_scale * conv2d(bilinear(image, 2), weight, padding=1)`, in channels_last.
+@threads.taken()
+def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
+    """`conv2d(bilinear(image, 2), weight, padding=1)` and what follows it, in channels_last.
 
     Args:
         image: (N, C_in, H, W), float32.
         taps: (N or 1, C_in, 9 * C_out), what `taps_of` gives for each image, or for all.
-        out_scale: (N, C_out).
+        finish: what follows.
     """
-    count, in_channels, height, width = image.shape
-    out_channels = out_scale.shape[1]
-    pixels = image.permute(0, 2, 3, 1).contiguous().view(count, height * width, in_channels)
+    pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
+    count, height, width, _ = pixels.shape
+    out_channels = taps.shape[2] // 9
     result = np.empty((count, 2 * height, 2 * width, out_channels), np.float32)
-    rows = min(height, max(1, _CHUNK_BYTES // (36 * out_channels * width)))
-    # Of each tap, the rows of this chunk between the last of the one before and the first of the
-    # next.
-    products = _uninitialised((rows + 2) * width, 9 * out_channels)
-    view = products.view(rows + 2, width, 9, out_channels).numpy()
-    with _one_at_a_time:
-        _use_torchs_thread_count()
-        for n in range(count):
-            weight = taps[n % len(taps)]
-            scale = out_scale[n].contiguous().numpy()
-            for first in range(0, height, rows):
-                last = min(first + rows, height)
-                # Rows `first` - 1 and `first` are there already, but for the image's first chunk.
-                start = first + 1 if first else 0
-                stop = min(last + 1, height)
-                if first:
-                    view[:2] = view[rows : rows + 2]
-                base = (start - first + 1) * width
-                torch.mm(
-                    pixels[n, start * width : stop * width],
-                    weight,
-                    out=products[base : base + (stop - start) * width],
-                )
-                _combine(view, scale, first, last, result[n])
+    row = width * 9 * out_channels
+    # A part's products are its own: two rows more than it has, so that few parts are best.
+    parts = _even_parts(height, -(-height // (2 * threads.count)))
+    at_once = max(1, min(_ROWS_BYTES // (4 * row), parts[0][1]))
+    for n in range(count):
+        weight = taps[n % len(taps)].detach().contiguous().numpy()
+        last = finish.of(n)
+
+        def work(part: tuple[int, int], n: int = n, weight: Any = weight, last: Any = last) -> None:
+            scratch = _scratch_of((at_once + 2) * row)
+            _enlarged(pixels[n], weight, *last, *part, at_once, scratch, result[n])  # type: ignore[call-arg]
+
+        _in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
-def _uninitialised(*shape: int) -> Tensor:
-    """numpy asks for huge pages, torch doesn't: the whole network takes a quarter less time."""
-    return torch.from_numpy(np.empty(shape, np.float32))
+def _even_parts(total: int, most: int) -> list[tuple[int, int]]:
+    """0..`total` in parts of nearly equal size, none above `most`."""
+    count = -(-total // most)
+    edges = [total * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
 
 
-def _use_torchs_thread_count() -> None:
-    pool_size: int = numba_config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    wanted = min(torch.get_num_threads(), pool_size)
-    if get_num_threads() != wanted:
-        set_num_threads(wanted)
+def _scratch_of(size: int) -> NDArray[np.float32]:
+    """The thread's own memory, kept between layers, since fresh pages cost time."""
+    if getattr(_scratch, "array", None) is None or _scratch.array.size < size:
+        _scratch.array = np.empty(size, np.float32)
+    return _scratch.array
+
+
+def _in_parallel(work: Callable[[tuple[int, int]], None], parts: list[tuple[int, int]]) -> None:
+    """`work` on every part, on as many threads as torch uses, this one among them."""
+    others = min(threads.count, len(parts)) - 1
+    if others < 1:
+        for part in parts:
+            work(part)
+        return
+    remaining = iter(parts)  # `next` of a list's iterator is atomic: each part is taken once
+
+    def take() -> None:
+        for part in remaining:
+            work(part)
+
+    running = [_pool(others).submit(take) for _ in range(others)]
+    take()
+    for future in running:
+        future.result()
+
+
+@cache
+def _pool(size: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(size, thread_name_prefix="winograd")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
+def _finished(y: float, scale: float, shift: float, slope: float) -> Any:
+    y = y * scale + shift
+    return y if y >= 0 else slope * y
 
 
 @njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
@@ -159,18 +260,62 @@ def _bilinear_taps(odd: int, first: bool, last: bool) -> Any:
     return 3 * w0, w0, quarter, three, 3 * w2, w2
 
 
-@njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+def _enlarged(
+    pixels: NDArray[np.float32],
+    taps: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    slope: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    first_row: int,
+    last_row: int,
+    at_once: int,
+    scratch: NDArray[np.float32],
+    result: NDArray[np.float32],
+) -> None:
+    """Rows of (H, W, C_in) pixels to twice as many of the (2H, 2W, C_out) result."""
+    height, width, in_channels = pixels.shape
+    channels = result.shape[2]
+    rows = scratch[: (at_once + 2) * width * 9 * channels].reshape(
+        (at_once + 2, width * 9 * channels)
+    )
+    line = np.empty((width, 3, channels), np.float32)
+    for first in range(first_row, last_row, at_once):
+        last = min(first + at_once, last_row)
+        # Slot 0 holds the row before `first`, the last one that after `last`; two are there already
+        # from the round before.
+        start, stop = max(first - 1, 0), min(last + 1, height)
+        if first > first_row:
+            rows[0], rows[1] = rows[at_once], rows[at_once + 1]
+            start = first + 1
+        count = stop - start
+        if count > 0:
+            base = start - first + 1
+            products = rows[base : base + count].reshape((count * width, 9 * channels))
+            samples = pixels[start:stop].reshape((count * width, in_channels))
+            np.dot(samples, taps, products)
+        a = rows.reshape((at_once + 2, width, 9, channels))
+        _combine(a, scale, bias, slope, noise, first, last, line, result)
+
+
+@njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _combine(
     a: NDArray[np.float32],
     scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    slope: NDArray[np.float32],
+    noise: NDArray[np.float32],
     first_row: int,
     last_row: int,
+    line: NDArray[np.float32],
     result: NDArray[np.float32],
 ) -> None:
     """Products (rows + 2, W, 9, C), from row `first_row` - 1 on, to rows of the result."""
     height = result.shape[0] // 2
     width, channels = a.shape[1], a.shape[3]
-    for out_row in prange(2 * first_row, 2 * last_row):
+    noisy = noise.shape[0] > 0
+    for out_row in range(2 * first_row, 2 * last_row):
         k, odd = out_row // 2, out_row % 2
         here = k - first_row + 1
         above = here - 1 if k > 0 else here
@@ -178,7 +323,6 @@ def _combine(
         mid0 = here if odd else above  # the second tap's two samples
         mid1 = below if odd else here
         p = _bilinear_taps(odd, out_row == 0, out_row == 2 * height - 1)
-        line = np.empty((width, 3, channels), np.float32)  # vertically done
         for x in range(width):
             for j in range(3):
                 for c in range(channels):
@@ -195,14 +339,16 @@ def _combine(
             right = x + 1 if x < width - 1 else x
             e = _bilinear_taps(0, x == 0, False)
             o = _bilinear_taps(1, False, x == width - 1)
+            n0 = noise[out_row, 2 * x] if noisy else np.float32(0)
+            n1 = noise[out_row, 2 * x + 1] if noisy else np.float32(0)
             for c in range(channels):
                 l0, h0 = line[left, 0, c], line[x, 0, c]
                 l1, h1, r1 = line[left, 1, c], line[x, 1, c], line[right, 1, c]
                 h2, r2 = line[x, 2, c], line[right, 2, c]
                 even = e[0] * l0 + e[1] * h0 + e[2] * l1 + e[3] * h1 + e[4] * h2 + e[5] * r2
                 odds = o[0] * l0 + o[1] * h0 + o[2] * h1 + o[3] * r1 + o[4] * h2 + o[5] * r2
-                result[out_row, 2 * x, c] = even * scale[c]
-                result[out_row, 2 * x + 1, c] = odds * scale[c]
+                result[out_row, 2 * x, c] = _finished(even, scale[c], bias[c] + n0, slope[c])
+                result[out_row, 2 * x + 1, c] = _finished(odds, scale[c], bias[c] + n1, slope[c])
 
 
 @njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
@@ -226,21 +372,46 @@ def _at(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
     return (a + even + even2, odd + 2 * odd2, even + 4 * even2, odd + 8 * odd2 + f)
 
 
-@njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+def _winograd(
+    pixels: NDArray[np.float32],
+    u: NDArray[np.float32],
+    in_scale: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    slope: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    first: int,
+    last: int,
+    scratch: NDArray[np.float32],
+    result: NDArray[np.float32],
+) -> None:
+    """Tiles of (H, W, C_in) pixels, row by row, to those of the (H, W, C_out) result."""
+    in_channels, out_channels = u.shape[1], u.shape[2]
+    count = last - first
+    split = 36 * count * in_channels
+    v = scratch[:split].reshape((36, count, in_channels))
+    m = scratch[split : split + 36 * count * out_channels].reshape((36, count, out_channels))
+    _transform_input(pixels, in_scale, first, v)
+    for k in range(36):
+        np.dot(v[k], u[k], m[k])
+    _transform_output(m, scale, bias, slope, noise, first, result)
+
+
+@njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _transform_input(
     pixels: NDArray[np.float32],
     scale: NDArray[np.float32],
-    first_row: int,
-    rows: int,
+    first: int,
     v: NDArray[np.float32],
 ) -> None:
-    """Rows of tiles of (H, W, C) pixels, scaled, into (36, tiles, C); zeros beyond the border."""
+    """Tiles of pixels, scaled, into (36, tiles, C); zeros beyond the border."""
     height, width, channels = pixels.shape
     across = width // 4
-    for tile in prange(rows * across):
-        top = 4 * (first_row + tile // across) - 1
-        left = 4 * (tile % across) - 1
-        d = np.empty((6, 6, channels), np.float32)
+    d = np.empty((6, 6, channels), np.float32)
+    for tile in range(v.shape[1]):
+        top = 4 * ((first + tile) // across) - 1
+        left = 4 * ((first + tile) % across) - 1
         for i in range(6):
             for j in range(6):
                 if 0 <= top + i < height and 0 <= left + j < width:
@@ -261,21 +432,25 @@ def _transform_input(
                 v[18 + j, tile, c], v[24 + j, tile, c], v[30 + j, tile, c] = r[3], r[4], r[5]
 
 
-@njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _transform_output(
     m: NDArray[np.float32],
     scale: NDArray[np.float32],
-    first_row: int,
-    rows: int,
+    bias: NDArray[np.float32],
+    slope: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    first: int,
     result: NDArray[np.float32],
 ) -> None:
-    """(36, tiles, C) products to rows of tiles of the (H, W, C) result, scaled."""
+    """(36, tiles, C) products to tiles of the (H, W, C) result, finished."""
     _, width, channels = result.shape
     across = width // 4
-    for tile in prange(rows * across):
-        top = 4 * (first_row + tile // across)
-        left = 4 * (tile % across)
-        d = np.empty((4, 6, channels), np.float32)
+    noisy = noise.shape[0] > 0
+    d = np.empty((4, 6, channels), np.float32)
+    n = np.zeros(4, np.float32)
+    for tile in range(m.shape[1]):
+        top = 4 * ((first + tile) // across)
+        left = 4 * ((first + tile) % across)
         for j in range(6):
             for c in range(channels):
                 r = _at(
@@ -288,12 +463,85 @@ def _transform_output(
                 )
                 d[0, j, c], d[1, j, c], d[2, j, c], d[3, j, c] = r[0], r[1], r[2], r[3]
         for i in range(4):
+            y = top + i
+            if noisy:
+                n[:] = noise[y, left : left + 4]
+            n0, n1, n2, n3 = n[0], n[1], n[2], n[3]
             for c in range(channels):
                 r = _at(d[i, 0, c], d[i, 1, c], d[i, 2, c], d[i, 3, c], d[i, 4, c], d[i, 5, c])
-                result[top + i, left, c] = r[0] * scale[c]
-                result[top + i, left + 1, c] = r[1] * scale[c]
-                result[top + i, left + 2, c] = r[2] * scale[c]
-                result[top + i, left + 3, c] = r[3] * scale[c]
+                s, b, k = scale[c], bias[c], slope[c]
+                result[y, left, c] = _finished(r[0], s, b + n0, k)
+                result[y, left + 1, c] = _finished(r[1], s, b + n1, k)
+                result[y, left + 2, c] = _finished(r[2], s, b + n2, k)
+                result[y, left + 3, c] = _finished(r[3], s, b + n3, k)
+
+
+class WinogradConv2d(nn.Module):
+    """What an `nn.Conv2d` (3x3, stride 1, padding 1) and a (P)ReLU after it compute."""
+
+    def __init__(self, conv: nn.Conv2d, slope: Tensor | None = None) -> None:
+        super().__init__()
+        self.conv = conv
+        out_channels = conv.out_channels
+        self.slope = torch.ones(out_channels) if slope is None else slope.detach()
+        bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
+        self._finish = Finish(torch.ones(1, out_channels), bias, self.slope)
+        self._in_scale = torch.ones(1, conv.in_channels)
+        self._weight_u: Tensor | None = None  # made at the first image that is large enough
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _pays(x, self.conv.weight):
+            with threads.torchs():
+                y = F.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
+            return F.prelu(y, self.slope.to(y.dtype))
+        if self._weight_u is None:
+            self._weight_u = transform_weight(self.conv.weight)
+        return convolve(x, self._weight_u, self._in_scale, self._finish)
+
+
+class TapsBilinearConv2d(nn.Module):
+    """What a `BilinearConv2d` computes."""
+
+    def __init__(self, conv: BilinearConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        out_channels = conv.out_channels
+        slope = torch.full((out_channels,), conv.slope)
+        assert conv.bias is not None
+        self._finish = Finish(torch.ones(1, out_channels), conv.bias, slope)
+        self._taps = taps_of(conv.weight)[None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            return self.conv(x)
+        return enlarge_and_convolve(x, self._taps, self._finish)
+
+
+class FastStyleConv(nn.Module):
+    """What a `StyleConv` computes."""
+
+    def __init__(self, style_conv: StyleConv) -> None:
+        super().__init__()
+        self.style_conv = style_conv
+        conv: ModulatedConv2d = style_conv.modulated_conv
+        self._bias = style_conv.bias.flatten()
+        self._slope = torch.full((len(self._bias),), 0.2)
+        self._prepared: Tensor | None = taps_of(conv.weight[0]) if conv.upsample else None
+
+    def forward(self, x: Tensor, style_code: Tensor, noise: Tensor) -> Tensor:
+        conv = self.style_conv.modulated_conv
+        if not (x.dtype == torch.float32 if conv.upsample else _pays(x, conv.weight[0])):
+            with threads.torchs():
+                return self.style_conv(x, style_code, noise)
+        style = conv.modulation(style_code)
+        noise = self.style_conv.weight * noise
+        finish = Finish(conv.demodulation(style), self._bias, self._slope, noise)
+        if self._prepared is None:
+            self._prepared = transform_weight(conv.weight[0])
+        if not conv.upsample:
+            return convolve(x, self._prepared, style, finish)
+        # The taps are smaller than the image: they are scaled, not the image.
+        return enlarge_and_convolve(x, style[:, :, None] * self._prepared, finish)
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -307,76 +555,20 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-class WinogradConv2d(nn.Module):
-    """What an `nn.Conv2d` (3x3, stride 1, padding 1) computes, by Winograd where that pays."""
+def accelerated(network: nn.Module) -> nn.Module:
+    """The network, changed in place, as something to call: one tensor in, its own output out."""
+    use_winograd(network)
+    return _OnAllThreads(network)
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+
+class _OnAllThreads(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.weight = conv.weight
-        self.bias = conv.bias
-        self._weight_u: Tensor | None = None  # made at the first image that is large enough
+        self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not _pays(x, self.weight):
-            return F.conv2d(x, self.weight, self.bias, padding=1)
-        if self._weight_u is None:
-            self._weight_u = transform_weight(self.weight)
-        out_channels, in_channels = self.weight.shape[:2]
-        ones_in = torch.ones(len(x), in_channels)
-        y = convolve(x, self._weight_u, ones_in, torch.ones(len(x), out_channels))
-        return y if self.bias is None else y.add_(self.bias[:, None, None])
-
-
-class WinogradModulatedConv2d(nn.Module):
-    """What a `ModulatedConv2d` computes, by Winograd where that pays."""
-
-    def __init__(self, conv: ModulatedConv2d) -> None:
-        super().__init__()
-        self.conv = conv
-        self._weight_u: Tensor | None = None
-
-    def forward(self, x: Tensor, style_code: Tensor) -> Tensor:
-        if not _pays(x, self.conv.weight[0]):
-            return self.conv(x, style_code)
-        if self._weight_u is None:
-            self._weight_u = transform_weight(self.conv.weight[0])
-        style = self.conv.modulation(style_code)
-        return convolve(x, self._weight_u, style, self.conv.demodulation(style))
-
-
-class TapsBilinearConv2d(nn.Module):
-    """What a `BilinearConv2d` computes."""
-
-    def __init__(self, conv: BilinearConv2d) -> None:
-        super().__init__()
-        self.weight = conv.weight
-        self.bias = conv.bias
-        self._taps = taps_of(conv.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32:
-            return bilinear_then_conv(x, self.weight, self.bias)
-        ones = torch.ones(len(x), len(self.weight))
-        y = enlarge_and_convolve(x, self._taps[None], ones)
-        return y if self.bias is None else y.add_(self.bias[:, None, None])
-
-
-class TapsModulatedConv2d(nn.Module):
-    """What a `ModulatedConv2d` with bilinear upsampling computes."""
-
-    def __init__(self, conv: ModulatedConv2d) -> None:
-        super().__init__()
-        self.conv = conv
-        self._taps = taps_of(conv.weight[0])
-
-    def forward(self, x: Tensor, style_code: Tensor) -> Tensor:
-        if x.dtype != torch.float32:
-            return self.conv(x, style_code)
-        style = self.conv.modulation(style_code)
-        # The taps are smaller than the image: they are scaled, not the image.
-        return enlarge_and_convolve(
-            x, style[:, :, None] * self._taps, self.conv.demodulation(style)
-        )
+    def forward(self, x: Tensor) -> Any:
+        with threads.taken():
+            return self.network(x)
 
 
 def use_winograd(network: nn.Module) -> None:
@@ -385,13 +577,30 @@ def use_winograd(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, BilinearConv2d):
                 setattr(module, name, TapsBilinearConv2d(child))
+            elif isinstance(child, StyleConv):
+                conv = child.modulated_conv
+                if not conv.upsample or conv.resampling == "bilinear":
+                    setattr(module, name, FastStyleConv(child))
             elif isinstance(child, nn.Conv2d) and _is_plain_3x3(child):
-                setattr(module, name, WinogradConv2d(child))
-            elif isinstance(child, ModulatedConv2d) and child.demodulate:
-                if not child.upsample:
-                    setattr(module, name, WinogradModulatedConv2d(child))
-                elif child.resampling == "bilinear":
-                    setattr(module, name, TapsModulatedConv2d(child))
+                setattr(module, name, WinogradConv2d(child, _slope_after(module, name, child)))
+
+
+def _slope_after(parent: nn.Module, name: str, conv: nn.Conv2d) -> Tensor | None:
+    """(C_out,): of the activation that follows a convolution, which is taken out if it is apart."""
+    slopes = torch.ones(conv.out_channels)
+    if isinstance(conv, LeakyConv2d):
+        return slopes * conv.slope
+    if not isinstance(parent, nn.Sequential | nn.ModuleList) or not name.isdecimal():
+        return None
+    follower = parent[int(name) + 1] if int(name) + 1 < len(parent) else None
+    if isinstance(follower, nn.LeakyReLU):
+        slopes = slopes * follower.negative_slope
+    elif isinstance(follower, nn.PReLU):
+        slopes = slopes * follower.weight.detach()
+    else:
+        return None
+    parent[int(name) + 1] = nn.Identity()
+    return slopes
 
 
 def _is_plain_3x3(conv: nn.Conv2d) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks import resample
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.networks.stylegan2 import ModulatedConv2d
+from gfpgan_core.networks.stylegan2 import StyleConv
 
 # Wide enough for Winograd, small enough for a test: 64 to 256 channels at 64 px.
 WIDE = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.5, style_features=64)
@@ -62,8 +63,13 @@ def test_the_cheap_enlarging_convolution_has_the_plain_ones_gradients() -> None:
         assert torch.allclose(ours, plain, atol=1e-9)
 
 
+def _finished_ref(y: Tensor, scale: Tensor, bias: Tensor, slope: Tensor, noise: Tensor) -> Tensor:
+    return F.prelu(scale[:, :, None, None] * y + bias[:, None, None] + noise, slope)
+
+
 @pytest.mark.parametrize(
-    ("channels", "size_hw"), [((3, 5), (4, 4)), ((64, 70), (32, 48)), ((16, 8), (64, 512))]
+    ("channels", "size_hw"),
+    [((3, 5), (4, 4)), ((64, 70), (32, 48)), ((16, 8), (64, 512)), ((192, 200), (32, 32))],
 )
 def test_winograd_equals_the_plain_convolution(
     channels: tuple[int, int], size_hw: tuple[int, int]
@@ -72,10 +78,12 @@ def test_winograd_equals_the_plain_convolution(
     image = torch.randn(2, channels[0], *size_hw)
     weight = torch.randn(channels[1], channels[0], 3, 3) / (9 * channels[0]) ** 0.5
     in_scale, out_scale = torch.rand(2, channels[0]) + 0.5, torch.rand(2, channels[1]) + 0.5
-    expected = out_scale[:, :, None, None] * F.conv2d(
-        in_scale[:, :, None, None] * image, weight, padding=1
-    )
-    found = winograd.convolve(image, winograd.transform_weight(weight), in_scale, out_scale)
+    bias, slope = torch.randn(channels[1]), torch.rand(channels[1])
+    noise = torch.randn(2, 1, *size_hw)
+    convolved = F.conv2d(in_scale[:, :, None, None] * image, weight, padding=1)
+    expected = _finished_ref(convolved, out_scale, bias, slope, noise)
+    finish = winograd.Finish(out_scale, bias, slope, noise)
+    found = winograd.convolve(image, winograd.transform_weight(weight), in_scale, finish)
     assert (found - expected).abs().max() < 1e-4
 
 
@@ -85,40 +93,66 @@ def test_winograd_equals_the_plain_convolution(
 def test_nine_enlarged_taps_equal_the_plain_convolution(
     channels: tuple[int, int], size_hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd, "_CHUNK_BYTES", 1 << 20)  # several chunks
+    monkeypatch.setattr(winograd, "_ROWS_BYTES", 1 << 18)  # several rounds
     torch.manual_seed(0)
     image = torch.randn(2, channels[0], *size_hw)
     weight = torch.randn(channels[1], channels[0], 3, 3) / (9 * channels[0]) ** 0.5
     scale = torch.rand(2, channels[1]) + 0.5
-    expected = scale[:, :, None, None] * _bilinear_then_conv_ref(image, weight)
-    found = winograd.enlarge_and_convolve(image, winograd.taps_of(weight)[None], scale)
+    bias, slope = torch.randn(channels[1]), torch.rand(channels[1])
+    noise = torch.randn(1, 1, 2 * size_hw[0], 2 * size_hw[1])
+    convolved = _bilinear_then_conv_ref(image, weight)
+    expected = _finished_ref(convolved, scale, bias, slope, noise)
+    finish = winograd.Finish(scale, bias, slope, noise)
+    found = winograd.enlarge_and_convolve(image, winograd.taps_of(weight)[None], finish)
     assert (found - expected).abs().max() < 1e-4
 
 
-def _modulated_ref(conv: ModulatedConv2d, x: Tensor, code: Tensor) -> Tensor:
+def _style_conv_ref(layer: StyleConv, x: Tensor, code: Tensor, noise: Tensor) -> Tensor:
     """The paper's form: each sample's own weights, modulated and demodulated."""
+    conv = layer.modulated_conv
     if conv.upsample:
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     result = []
     for i, style in enumerate(conv.modulation(code)):
         weight = conv.weight[0] * style[None, :, None, None]
         weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
-        result.append(conv.gain * F.conv2d(x[i : i + 1], weight, padding=1))
-    return torch.cat(result)
+        result.append(2**0.5 * F.conv2d(x[i : i + 1], weight, padding=1))
+    return F.leaky_relu(torch.cat(result) + layer.weight * noise + layer.bias, 0.2)
 
 
 @pytest.mark.parametrize("upsample", [False, True])
 @torch.no_grad()
-def test_accelerated_modulated_convolutions_equal_the_papers_form(upsample: bool) -> None:
+def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
     torch.manual_seed(0)
-    conv = ModulatedConv2d(64, 96, 3, 8, gain=1.5, upsample=upsample)
-    x, code = torch.randn(2, 64, 32, 32), torch.randn(2, 8)
-    expected = _modulated_ref(conv, x, code)
-    holder = nn.ModuleList([conv])
+    layer = StyleConv(64, 96, 8, upsample=upsample)
+    layer.weight.fill_(0.7)
+    layer.bias.normal_()
+    x, code = torch.randn(2, 64, 64, 64), torch.randn(2, 8)
+    side = 128 if upsample else 64
+    noise = torch.randn(1, 1, side, side)
+    expected = _style_conv_ref(layer, x, code, noise)
+    holder = nn.ModuleList([layer])
     winograd.use_winograd(holder)
-    assert holder[0] is not conv
-    for form in (conv, holder[0]):
-        assert (form(x, code) - expected).abs().max() < 1e-4
+    assert holder[0] is not layer
+    for form in (layer, holder[0]):
+        assert (form(x, code, noise) - expected).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_activations_after_a_convolution_are_computed_with_it() -> None:
+    torch.manual_seed(0)
+    prelu = nn.PReLU(64)
+    prelu.weight.uniform_(-1, 1)
+    plain = nn.Sequential(
+        nn.Conv2d(32, 64, 3, padding=1), prelu, nn.Conv2d(64, 32, 3, padding=1), nn.LeakyReLU(0.1)
+    )
+    x = torch.randn(1, 32, 68, 72)
+    expected = plain(x)
+    winograd.use_winograd(plain)
+    assert [type(m) for m in plain] == [winograd.WinogradConv2d, nn.Identity] * 2
+    assert (plain(x) - expected).abs().max() < 1e-4
+    small = torch.randn(1, 32, 5, 7)  # too small for Winograd
+    assert plain(small).shape == (1, 32, 5, 7)
 
 
 @pytest.fixture(scope="module")
@@ -182,13 +216,13 @@ def test_winograd_is_used_for_the_wide_layers(monkeypatch: pytest.MonkeyPatch) -
     seen = set()
     original = winograd.convolve
 
-    def spied(image: Tensor, *rest: Tensor) -> Tensor:
+    def spied(image: Tensor, *rest: Any) -> Tensor:
         seen.add(tuple(image.shape[2:]))
         return original(image, *rest)
 
     monkeypatch.setattr(winograd, "convolve", spied)
     load_backend(random_network(1, WIDE), "winograd")(_faces(64, 1))
-    assert seen == {(32, 32), (64, 64)}
+    assert seen == {(64, 64)}
 
 
 def test_openvinos_model_is_converted_once_and_anew_for_other_weights(
@@ -220,6 +254,16 @@ def test_openvinos_model_is_converted_once_and_anew_for_other_weights(
 def test_an_unusable_back_end_is_an_error(backend: str, device: str, text: str) -> None:
     with pytest.raises(InputError, match=text):
         backends.chosen_backend(backend, device, random_network(1))
+
+
+def test_torch_has_its_threads_back_after_winograd() -> None:
+    before = torch.get_num_threads()
+    run = load_backend(random_network(1, WIDE), "winograd")
+    run(_faces(64, 1))
+    with pytest.raises(RuntimeError):
+        run(_faces(64, 1)[:, :2])  # two channels
+    assert torch.get_num_threads() == before
+    assert winograd.threads.count == 0
 
 
 def test_an_overflow_in_half_precision_is_met_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

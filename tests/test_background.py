@@ -47,7 +47,7 @@ def test_tiles_shrink_until_memory_suffices() -> None:
     network = _Doubling(150 * 150, _OUT_OF_MEMORY)
     enlarged = BackgroundUpsampler(network, 2, tile_px=400)(image, (600, 600))
     assert enlarged.shape == (600, 600, 3) and (enlarged == 50).all()
-    assert network.sizes[:3] == [300 * 300, 218 * 218, 118 * 118]  # 400, 200, 100 px and overlap
+    assert network.sizes[:3] == [300 * 300, 220 * 220, 120 * 120]  # 400, 200, 100 px and overlap
 
 
 def test_memory_that_never_suffices_is_said_and_other_errors_arent_retried() -> None:
@@ -75,7 +75,7 @@ def test_unknown_and_absent_networks(monkeypatch: pytest.MonkeyPatch) -> None:
         load_background("realesrgan-x4v3")
 
 
-def test_both_network_kinds_are_told_by_their_names(
+def test_both_network_kinds_are_told_by_their_names_and_give_their_own_pictures(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     compat.restore_functional_tensor()
@@ -87,11 +87,21 @@ def test_both_network_kinds_are_told_by_their_names(
         (RRDBNet(3, 3, scale=2, num_feat=64, num_block=2, num_grow_ch=32), 2),
         (SRVGGNetCompact(3, 3, 64, 32, 4, "prelu"), 4),
     ):
+        last = [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
+        with torch.no_grad():  # so that the levels vary
+            last.weight.mul_(20)
+            last.bias.fill_(0.5)
         path = folder / f"{type(network).__name__}.pth"
         torch.save({"params": network.state_dict()}, path)
         upsampler = background.load_background_file(path, scale)
-        assert type(upsampler.network) is type(network)
         assert upsampler(np.zeros((21, 33, 3), np.uint8), (66, 42)).shape == (42, 66, 3)
+        image = np.random.default_rng(1).integers(0, 256, (72, 96, 3), dtype=np.uint8)
+        levels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            expected = network(levels)[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
+        found = upsampler(image, (96 * scale, 72 * scale))
+        assert expected.std() > 10
+        assert np.abs(found - expected).max() < 0.51  # half of it is rounding
 
 
 @pytest.mark.real_weights

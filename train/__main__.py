@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.memory import keep_freed_memory
 from train.config import load_config
 
 
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
+    keep_freed_memory()
     try:
         weights = train(config)
         if options.export:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfpgan_core.config import GeneratorConfig
-from gfpgan_core.networks.resample import BilinearConv2d, bilinear, fir_blur
+from gfpgan_core.networks.resample import BilinearConv2d, LeakyConv2d, bilinear, fir_blur
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 
 
@@ -22,15 +22,15 @@ class DownBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, resampling: str) -> None:
         super().__init__()
         self.resampling = resampling
-        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = LeakyConv2d(in_channels, in_channels)
+        self.conv2 = LeakyConv2d(in_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H/2, W/2)."""
-        y = F.leaky_relu(self.conv1(x), 0.2, inplace=True)
+        y = self.conv1(x)
         if self.resampling == "bilinear":
-            y = F.leaky_relu(self.conv2(bilinear(y, 0.5)), 0.2, inplace=True)
+            y = self.conv2(bilinear(y, 0.5))
             return self.skip(bilinear(x, 0.5)).add_(y)
         y = F.conv2d(fir_blur(y, 2), self.conv2.weight, self.conv2.bias, stride=2)
         skip = F.conv2d(fir_blur(x, 1), self.skip.weight, stride=2)
@@ -42,15 +42,14 @@ class UpBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.conv1 = LeakyConv2d(in_channels, in_channels)
         self.conv2 = BilinearConv2d(in_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, 2H, 2W)."""
-        y = F.leaky_relu(self.conv1(x), 0.2, inplace=True)
+        y = self.conv2(self.conv1(x))
         # A 1x1 convolution commutes with interpolation: before it, it costs a quarter.
-        y = F.leaky_relu(self.conv2(y), 0.2, inplace=True)
         return bilinear(self.skip(x), 2).add_(y)
 
 

@@ -47,15 +47,26 @@ def bilinear_then_conv(image: Tensor, weight: Tensor, bias: Tensor | None = None
     return y
 
 
-class BilinearConv2d(nn.Conv2d):
-    """A 3x3 convolution of the image enlarged bilinearly to twice its size."""
+class LeakyConv2d(nn.Conv2d):
+    """A 3x3 convolution followed by a leaky ReLU."""
+
+    slope = 0.2
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, H, W)."""
+        return F.leaky_relu(super().forward(x), self.slope, inplace=True)
+
+
+class BilinearConv2d(LeakyConv2d):
+    """The same of the image enlarged bilinearly to twice its size."""
+
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, 2H, 2W)."""
-        return bilinear_then_conv(x, self.weight, self.bias)
+        y = bilinear_then_conv(x, self.weight, self.bias)
+        return F.leaky_relu(y, self.slope, inplace=True)
 
 
 def _bilinear_line(line: Tensor) -> Tensor:
