@@ -25,6 +25,10 @@ from gfpgan_core.weights import is_present, load_strictly, locate, read_state
 # about 300 px. 640 on the short side finds faces of 1/40 of it.
 WORKING_SHORT_SIDE_PX = 640
 
+# A second look at larger photos, for the small faces of a crowd: at 640 CenterFace lost 4 of the 50
+# of one group, of 17 to 40 px between the eyes; at 960 two, at 1280 none.
+_FINE_SHORT_SIDE_PX = 1280
+
 _CLOSE_UP_SIDE_PX = 224
 _CLOSE_UP_EYE_DISTANCE_PX = 40  # of 32, 40, 48, 64 and 80 the most precise for CenterFace
 _CLOSE_UP_MIN_SCORE = 0.3  # that there is a face is known already
@@ -57,14 +61,21 @@ class FaceDetector:
 
     def __call__(self, image: ImageU8, min_score: float = 0.5) -> list[Face]:
         """The faces, left to right. `image` is (H, W, 3) RGB."""
+        faces = self._seen_at(self.short_side_px, image, min_score)
+        if min(image.shape[:2]) > self.short_side_px:
+            seen = self._seen_at(_FINE_SHORT_SIDE_PX, image, min_score)
+            faces += [face for face in seen if not any(_is_of(face, known) for known in faces)]
+        faces = [self._look_closer(image, face) for face in faces]
+        return sorted(_without_twins(faces), key=lambda face: float(face.box_xyxy[0]))
+
+    def _seen_at(self, short_side_px: int, image: ImageU8, min_score: float) -> list[Face]:
+        """The faces found in the image reduced to a short side, in its own pixels."""
         size_wh = (image.shape[1], image.shape[0])
-        factor = min(1.0, self.short_side_px / min(size_wh))
+        factor = min(1.0, short_side_px / min(size_wh))
         working_wh = (max(1, round(size_wh[0] * factor)), max(1, round(size_wh[1] * factor)))
         working = geometry.resize(image, working_wh) if factor < 1 else image
         image_from_working = scaling(working_wh, size_wh)
-        faces = [_moved(face, image_from_working) for face in self.raw(working, min_score)]
-        faces = [self._look_closer(image, face) for face in faces]
-        return sorted(_without_twins(faces), key=lambda face: float(face.box_xyxy[0]))
+        return [_moved(face, image_from_working) for face in self.raw(working, min_score)]
 
     def _look_closer(self, image: ImageU8, face: Face) -> Face:
         """The face with the landmarks of a second detection in an upright, magnified crop."""
@@ -116,6 +127,15 @@ def _moved(face: Face, to_from: geometry.Transform) -> Face:
     moved = apply(to_from, corners)
     box = np.concatenate([moved.min(axis=0), moved.max(axis=0)])
     return Face(box, apply(to_from, face.landmarks), face.score)
+
+
+def _is_of(face: Face, known: Face) -> bool:
+    """Whether a face found is a known one again, or an eye or a mouth of it taken for a face."""
+    if _landmark_distance(face, known) < eye_distance(known.landmarks) / 2:
+        return True
+    middle = face.landmarks.mean(axis=0)
+    within = (middle > known.box_xyxy[:2]).all() and (middle < known.box_xyxy[2:]).all()
+    return bool(within) and eye_distance(face.landmarks) < eye_distance(known.landmarks) / 2
 
 
 def _landmark_distance(a: Face, b: Face) -> float:

@@ -58,6 +58,19 @@ def test_two_faces_and_none(centerface: FaceDetector, two_faces: ImageU8) -> Non
     assert centerface(np.full((300, 400, 3), 128, np.uint8)) == []
 
 
+def test_small_faces_of_a_large_photo_are_found_and_none_twice(portrait: ImageU8) -> None:
+    """Four of 14 px between the eyes, 6 at the first look, beside a large one."""
+    photo = np.full((1500, 2200, 3), 110, np.uint8)
+    photo[:, 700:] = geometry.resize(portrait, (1500, 1500))
+    small = geometry.resize(portrait, (170, 170))
+    for row in range(4):
+        photo[60 + 360 * row : 230 + 360 * row, 100:270] = small
+    faces = load_detector("centerface")(photo)
+    eyes = sorted(round(geometry.eye_distance(face.landmarks)) for face in faces)
+    assert len(faces) == 5
+    assert all(11 < distance < 17 for distance in eyes[:4]) and eyes[4] > 100
+
+
 def _dummy(x: float, eyes: float) -> Face:
     landmarks = np.array([[x, 50], [x + eyes, 50], [x, 60], [x, 70], [x + eyes, 70]])
     return Face(np.array([x, 40, x + eyes, 80]), landmarks, 1.0)
