@@ -90,7 +90,7 @@ def test_both_network_kinds_are_told_by_their_names_and_give_their_own_pictures(
         last = [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
         with torch.no_grad():  # so that the levels vary
             last.weight.mul_(20)
-            last.bias.fill_(0.5)
+            last.bias.fill_(0.5)  # type: ignore[union-attr]
         path = folder / f"{type(network).__name__}.pth"
         torch.save({"params": network.state_dict()}, path)
         upsampler = background.load_background_file(path, scale)
