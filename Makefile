@@ -4,7 +4,7 @@ PYTHON ?= python3
 IMG ?= assets/sample_degraded.jpg
 OUTPUT ?= output
 
-.PHONY: restore test train-smoke check
+.PHONY: restore test train-smoke check bench
 
 restore: $(VENV)/.runtime
 	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
@@ -15,6 +15,10 @@ test: $(VENV)/.development
 # Twenty steps of the full objective: trained, killed, resumed, exported, and a photo restored.
 train-smoke: $(VENV)/.development
 	$(VENV)/bin/python -m pytest -s tests/test_smoke.py
+
+# Upstream's gfpgan 1.3.8 and this package in turns; half an hour, and nothing else may run.
+bench: $(VENV)/.development
+	$(VENV)/bin/python -m scripts.benchmark --output docs/benchmark.json --chart docs/benchmark.png
 
 check: $(VENV)/.development
 	$(VENV)/bin/ruff format --check .

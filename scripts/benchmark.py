@@ -5,8 +5,8 @@
 Both get the same random full-size weights, the same photos and the same face boxes, since the
 official files are not part of the package; upstream's stand-ins are those that it needs to run at
 all on today's libraries. Upstream always parses faces for its masks; ours does so with
-`--mask parsing`, and uses the template otherwise: the rows say which. Peak memory is that of a
-process of its own for each side of a row.
+`--mask parsing`, and uses the template otherwise: the rows say which. Each side of a row is a
+process of its own, ours with the memory settings of the command line; they run in turns.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +33,11 @@ from gfpgan_core.background import BackgroundUpsampler
 from gfpgan_core.config import GeneratorConfig, RestoreOptions
 from gfpgan_core.detect import Face, FaceDetector, load_detector
 from gfpgan_core.images import ImageU8
+from gfpgan_core.memory import keep_freed_memory
 from gfpgan_core.paste import Masker, RestoredFace, parsing_masker, paste, template_masks
 from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.weights import build, load_strictly
-from gfpgan_core.winograd import use_winograd
+from gfpgan_core.winograd import accelerated
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample.jpg"
 SIZES_MP = {1: (1156, 864), 4: (2312, 1732), 12: (4000, 3000)}  # width, height
@@ -64,13 +66,13 @@ def photo(faces: int, megapixels: int) -> tuple[ImageU8, list[Face]]:
     return canvas, result
 
 
-def upstream_generator() -> torch.nn.Module:
+def upstream_generator(face_size: int = 512) -> torch.nn.Module:
     compat.restore_functional_tensor()
     from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
 
     torch.manual_seed(0)
     return GFPGANv1Clean(  # the arguments of upstream's own GFPGANer
-        out_size=512,
+        out_size=face_size,
         num_style_feat=512,
         channel_multiplier=2,
         fix_decoder=False,
@@ -218,10 +220,12 @@ def side(row: str, who: str) -> Action:
         torch.manual_seed(0)
         network = SRVGGNetCompact(3, 3, 64, 32, 4, act_type="prelu").eval().requires_grad_(False)
         size_wh = image.shape[1] * 4, image.shape[0] * 4
+        if who == "untiled":
+            plain = BackgroundUpsampler(network, 4, tile_px=10_000)
+            return lambda: plain(image, size_wh)
         if ours:
             channels_last(network)
-            use_winograd(network)
-            enlarge = BackgroundUpsampler(network, 4)
+            enlarge = BackgroundUpsampler(accelerated(network), 4)
             return lambda: enlarge(image, size_wh)
         from realesrgan import RealESRGANer
 
@@ -239,17 +243,51 @@ def _no_grad(run: Action) -> Any:
         return run()
 
 
-def _difference(row: str, a: Any, b: Any) -> float | None:
-    """Of the pictures that are meant to be equal."""
-    if row.split()[0] not in ("network", "background"):
-        return None
-    return float(np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).max())
+class _Side:
+    """One side of a row in a process of its own, as its user has it: it runs when told to."""
+
+    def __init__(self, row: str, who: str, folder: str) -> None:
+        self.result = Path(folder) / f"{who}.npy"
+        command = [sys.executable, "-m", "scripts.benchmark", "--side", row, who, str(self.result)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()  # its first, warm run is over
+
+    def seconds(self) -> float:
+        assert self.process.stdin
+        print("go", file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def peak_mib(self) -> int:
+        assert self.process.stdin
+        self.process.stdin.close()
+        return round(self._answer())
+
+    def _answer(self) -> float:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith(_ANSWER):
+                return float(line.removeprefix(_ANSWER))
+        raise RuntimeError(f"the other process ended with status {self.process.wait()}")
 
 
-def _peak_mib(row: str, who: str) -> int:
-    command = [sys.executable, "-m", "scripts.benchmark", "--peak", row, who]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return int(output.split()[-1])
+_ANSWER = "benchmark: "
+
+
+def _serve(row: str, who: str, result: str) -> None:
+    """The other end of a `_Side`."""
+    if who != "upstream":
+        keep_freed_memory()  # as the command line and the server do
+    action = side(row, who)
+    first = action()
+    np.save(result, np.asarray(first) if row.split()[0] != "detection" else np.zeros(0))
+    print(f"{_ANSWER}0", flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        action()
+        print(f"{_ANSWER}{time.perf_counter() - started}", flush=True)
+    print(f"{_ANSWER}{_own_peak_mib()}", flush=True)
 
 
 def _own_peak_mib() -> int:
@@ -259,16 +297,27 @@ def _own_peak_mib() -> int:
     return int(line.split()[1]) // 1024
 
 
+# What our pictures are compared with, where they are meant to be equal. Upstream's tiles of the
+# background have seams: there it is the same network over the whole image.
+_REFERENCE = {"network": "upstream", "background": "untiled"}
+
+
 def measure(row: str, backend: str, repeats: int) -> dict[str, Any]:
     """The times of both sides, taken in turns after a warm call each, and their peak memory."""
-    sides = {"upstream": side(row, "upstream"), "ours": side(row, backend)}
-    results = {name: run() for name, run in sides.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {"upstream": _Side(row, "upstream", folder), "ours": _Side(row, backend, folder)}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, one in sides.items():
+                seconds[name].append(one.seconds())
+        peaks = {name: one.peak_mib() for name, one in sides.items()}
+        difference = None
+        reference = _REFERENCE.get(row.split()[0])
+        if reference:
+            if reference != "upstream":
+                _Side(row, reference, folder).peak_mib()
+            pictures = [np.load(Path(folder) / f"{who}.npy") for who in (reference, backend)]
+            difference = float(np.abs(pictures[0].astype(float) - pictures[1]).max())
     ms = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
     return {
         "row": row,
@@ -276,9 +325,9 @@ def measure(row: str, backend: str, repeats: int) -> dict[str, Any]:
         "upstream_ms": round(ms["upstream"], 1),
         "ours_ms": round(ms["ours"], 1),
         "ratio": round(ms["upstream"] / ms["ours"], 2),
-        "upstream_peak_mib": _peak_mib(row, "upstream"),
-        "ours_peak_mib": _peak_mib(row, backend),
-        "largest_difference": _difference(row, results["upstream"], results["ours"]),
+        "upstream_peak_mib": peaks["upstream"],
+        "ours_peak_mib": peaks["ours"],
+        "largest_difference": difference,
     }
 
 
@@ -288,7 +337,7 @@ def rows() -> list[tuple[str, str, int]]:
     return [
         *(("network", backend, 5) for backend in backends),
         ("detection", "auto", 3),
-        ("background", "auto", 2),
+        ("background", "auto", 3),
         ("paste 12 12", "auto", 1),
         *((f"photo {n} {mp} template", "auto", 1) for n, mp in PHOTOS),
         ("photo 4 4 parsing", "auto", 1),
@@ -319,11 +368,10 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
     parser.add_argument("--chart", type=Path, help="PNG of the ratios")
     parser.add_argument("--only", default="", help="rows whose name starts so")
-    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peak:
-        side(*arguments.peak)()
-        print(_own_peak_mib())
+    if arguments.side:
+        _serve(*arguments.side)
         return 0
     known = json.loads(arguments.output.read_text()) if arguments.output.is_file() else []
     done = {(m["row"], m["backend"]): m for m in known}

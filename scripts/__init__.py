@@ -1,0 +1,1 @@
+"""Command lines beside the package: `python -m scripts.NAME`."""
