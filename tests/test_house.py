@@ -97,7 +97,10 @@ def _run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
     [
         "gfpgan_core",
         "train",
+        "scripts.benchmark",
+        "scripts.benchmark_gpu",
         "scripts.blend_weights",
+        "scripts.compare_detectors",
         "scripts.evaluate",
         "scripts.fetch_weights",
         "scripts.prepare_faces",

@@ -445,7 +445,12 @@ def test_training_lowers_the_loss_and_logs_it(faces: Path, tmp_path: Path) -> No
     assert np.mean(totals[-10:]) < 0.8 * np.mean(totals[:10])
     (validation,) = [entry["validation"] for entry in entries if "validation" in entry]
     again = validate(network, open_faces(faces), config.validation_degradation, "cpu")
-    assert str(validation) == str(dataclasses.asdict(again))  # text: NIQE of 64 px is nan
+    # Another place in memory may round another way: a grey level of a few pixels.
+    assert validation["faces"] == again.faces
+    for kind in ("degraded", "restored"):
+        measured = {k: v for k, v in vars(getattr(again, kind)).items() if v is not None}
+        logged = {k: v for k, v in validation[kind].items() if v is not None}
+        assert logged == pytest.approx(measured, rel=1e-4, nan_ok=True)
 
 
 def test_a_loss_that_isnt_finite_stops_the_run_and_keeps_the_checkpoint(
