@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 import torchvision
 import upstream
 from conftest import random_network
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from gfpgan_core import compat, images
@@ -58,6 +60,33 @@ def test_ssim_loss_equals_scikit_images_index(portrait: ImageU8) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert 1 - ours.ssim_loss(*pair).item() == pytest.approx(compare(image, gt).ssim, abs=1e-4)
     assert ours.ssim_loss(pair[1], pair[1]).item() == pytest.approx(0, abs=1e-5)
+
+
+def _detail_ref(image: ImageU8) -> np.ndarray:
+    """The Laplacian's RMS around each pixel of the luma, by OpenCV and SciPy; no borders."""
+    luma = image.astype(np.float64) @ (0.299, 0.587, 0.114) / 127.5 - 1
+    energy = np.square(cv2.Laplacian(luma, cv2.CV_64F))
+    mean = gaussian_filter(energy, 3.0, truncate=3.0)
+    return np.sqrt(mean + (1 / 127.5) ** 2)[10:-10, 10:-10]
+
+
+def test_detail_loss_compares_the_strength_of_detail_not_its_place(portrait: ImageU8) -> None:
+    gt = portrait[:100, :120]
+    soft = np.asarray(cv2.GaussianBlur(gt, (0, 0), 1.5), np.uint8)
+    pair = (images.to_pm1(soft)[None], images.to_pm1(gt)[None])
+    expected = np.abs(_detail_ref(soft) - _detail_ref(gt)).mean()
+    assert ours.detail_loss(*pair).item() == pytest.approx(expected, rel=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.detail_loss(*pair).item() == pytest.approx(expected, rel=1e-4)
+    # Two noises of one strength: as different as can be to an L1, alike to this.
+    a, b = torch.randn(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 4
+    assert ours.detail_loss(a, b) < 0.15 * ours.detail_loss(a, torch.zeros_like(b))
+
+
+def test_detail_loss_has_a_gradient_where_nothing_is_seen() -> None:
+    flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    ours.detail_loss(flat, torch.zeros(1, 3, 32, 32)).backward()
+    assert flat.grad is not None and flat.grad.isfinite().all()
 
 
 def test_gan_terms_are_basicsrs() -> None:
@@ -208,6 +237,7 @@ def _judges() -> Judges:
 ALL = LossConfig(
     gradient=1,
     ssim=1,
+    detail=1,
     perceptual=1,
     style=1,
     adversarial=1,
@@ -220,6 +250,7 @@ TERMS = {
     "pyramid",
     "gradient",
     "ssim",
+    "detail",
     "perceptual",
     "style",
     "adversarial",

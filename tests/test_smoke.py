@@ -57,6 +57,7 @@ def _config(folder: Path) -> TrainConfig:
         losses=LossConfig(
             gradient=0.1,
             ssim=0.1,
+            detail=0.1,
             perceptual=0.1,
             style=1,
             perceptual_backbone="mobilenet_v2",

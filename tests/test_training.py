@@ -77,6 +77,7 @@ def _full(faces: Path, run: Path, mobilenet: str, **values: object) -> TrainConf
         "losses": LossConfig(
             pyramid_end_step=4,
             ssim=0.1,
+            detail=0.1,
             gradient=0.1,
             perceptual=0.1,
             style=1,

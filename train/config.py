@@ -27,6 +27,7 @@ class LossConfig:
     """From this step on the pyramid term is off; 0: never."""
     gradient: float = 0.0
     ssim: float = 0.0
+    detail: float = 0.0
     perceptual: float = 0.0
     style: float = 0.0
     perceptual_backbone: Literal["vgg19", "mobilenet_v2"] = "vgg19"

@@ -16,6 +16,7 @@ from train.dataset import Sample
 from train.features import PerceptualFeatures
 from train.losses import (
     component_style_loss,
+    detail_loss,
     discriminator_adversarial_loss,
     generator_adversarial_loss,
     gradient_loss,
@@ -79,6 +80,8 @@ def generator_losses(
         losses["gradient"] = gradient_loss(image, gt)
     if weights.ssim:
         losses["ssim"] = ssim_loss(image, gt)
+    if weights.detail:
+        losses["detail"] = detail_loss(image, gt)
     if judges.perceptual is not None:
         with autocast():
             features = judges.perceptual(image)
