@@ -47,8 +47,8 @@ class Face:
     """0..1."""
 
 
-# An RGB image (H, W, 3) and a smallest score to the faces in it.
-RawDetector = Callable[[ImageU8, float], list[Face]]
+# RGB images (H, W, 3) of one size and a smallest score to the faces in each.
+RawDetector = Callable[[list[ImageU8], float], list[list[Face]]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class FaceDetector:
         if min(image.shape[:2]) > self.short_side_px:
             seen = self._seen_at(_FINE_SHORT_SIDE_PX, image, min_score)
             faces += [face for face in seen if not any(_is_of(face, known) for known in faces)]
-        faces = [self._look_closer(image, face) for face in faces]
+        large = [f for f in faces if eye_distance(f.landmarks) >= _CLOSE_UP_MIN_EYE_DISTANCE_PX]
+        small = [f for f in faces if eye_distance(f.landmarks) < _CLOSE_UP_MIN_EYE_DISTANCE_PX]
+        faces = [*self._look_closer(image, large), *small]
         return sorted(_without_twins(faces), key=lambda face: float(face.box_xyxy[0]))
 
     def _seen_at(self, short_side_px: int, image: ImageU8, min_score: float) -> list[Face]:
@@ -75,27 +77,39 @@ class FaceDetector:
         working_wh = (max(1, round(size_wh[0] * factor)), max(1, round(size_wh[1] * factor)))
         working = geometry.resize(image, working_wh) if factor < 1 else image
         image_from_working = scaling(working_wh, size_wh)
-        return [_moved(face, image_from_working) for face in self.raw(working, min_score)]
+        (found,) = self.raw([working], min_score)
+        return [_moved(face, image_from_working) for face in found]
 
-    def _look_closer(self, image: ImageU8, face: Face) -> Face:
-        """The face with the landmarks of a second detection in an upright, magnified crop."""
-        if eye_distance(face.landmarks) < _CLOSE_UP_MIN_EYE_DISTANCE_PX:
-            return face
-        side = _CLOSE_UP_SIDE_PX
-        close_up_from_image = _close_up_transform(face.landmarks)
-        close_up = geometry.warp(image, close_up_from_image, (side, side))
-        seen = _moved(face, close_up_from_image)
+    def _look_closer(self, image: ImageU8, faces: list[Face]) -> list[Face]:
+        """The faces with the landmarks of a second detection in upright, magnified crops."""
+        if not faces:
+            return []
+        size_wh = (_CLOSE_UP_SIDE_PX, _CLOSE_UP_SIDE_PX)
+        transforms = [_close_up_transform(face.landmarks) for face in faces]
+        upright = [geometry.warp(image, transform, size_wh) for transform in transforms]
         # Seen in a mirror as well, and averaged: CenterFace places the eyes unevenly, by up to 6 %
         # of their distance; averaging lowered the mean error over five points from 6.9 to 4.9 %.
-        plain = _same_face(self.raw(close_up, _CLOSE_UP_MIN_SCORE), seen)
-        mirrored = np.ascontiguousarray(close_up[:, ::-1])
-        found = self.raw(mirrored, _CLOSE_UP_MIN_SCORE)
-        turned = _same_face([_mirrored(other, side) for other in found], seen)
-        looks = [look.landmarks for look in (plain, turned) if look is not None]
-        if not looks:
-            return face
-        landmarks = apply(inverse(close_up_from_image), np.mean(looks, axis=0))
-        return dataclasses.replace(face, landmarks=landmarks)
+        mirrored = [np.ascontiguousarray(close_up[:, ::-1]) for close_up in upright]
+        found = self.raw([*upright, *mirrored], _CLOSE_UP_MIN_SCORE)
+        looks = zip(found[: len(faces)], found[len(faces) :], strict=True)
+        return [
+            _seen_closer(face, transform, *both)
+            for face, transform, both in zip(faces, transforms, looks, strict=True)
+        ]
+
+
+def _seen_closer(
+    face: Face, close_up_from_image: geometry.Transform, upright: list[Face], mirrored: list[Face]
+) -> Face:
+    """The face with the mean landmarks of what its two close-ups show of it, if they do."""
+    seen = _moved(face, close_up_from_image)
+    turned = [_mirrored(other, _CLOSE_UP_SIDE_PX) for other in mirrored]
+    looks = [_same_face(upright, seen), _same_face(turned, seen)]
+    landmarks = [look.landmarks for look in looks if look is not None]
+    if not landmarks:
+        return face
+    middle = apply(inverse(close_up_from_image), np.mean(landmarks, axis=0))
+    return dataclasses.replace(face, landmarks=middle)
 
 
 def _same_face(found: list[Face], face: Face) -> Face | None:
@@ -195,9 +209,12 @@ def _centerface() -> RawDetector:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its execution provider
         model = CenterFace(backend="onnxrt", override_execution_provider="CPUExecutionProvider")
 
-    def detect(image: ImageU8, min_score: float) -> list[Face]:
-        rows, points = model(image, threshold=min_score)
-        return [_face(r[:4], p, r[4]) for r, p in zip(rows, points, strict=True)]
+    def detect(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        found = []
+        for image in batch:  # its decoder takes one image
+            rows, points = model(image, threshold=min_score)
+            found.append([_face(r[:4], p, r[4]) for r, p in zip(rows, points, strict=True)])
+        return found
 
     return detect
 
@@ -219,10 +236,13 @@ def retinaface(path: Path, name: str, device: str) -> RawDetector:
     model.to(device).eval()
 
     @torch.no_grad()
-    def detect(image: ImageU8, min_score: float) -> list[Face]:
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        rows = model.detect_faces(bgr, conf_threshold=min_score)
-        return [_face(row[:4], row[5:15], row[4]) for row in rows]
+    def detect(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        bgr = torch.from_numpy(np.stack([image[..., ::-1] for image in batch]))
+        found = model.batched_detect_faces(bgr.to(device).float(), conf_threshold=min_score)
+        return [
+            [_face(row[:4], landmarks, row[4]) for row, landmarks in zip(rows, points, strict=True)]
+            for rows, points in zip(*found, strict=True)
+        ]
 
     return detect
 

@@ -50,7 +50,7 @@ def main() -> int:
         image = images.read_rgb(path)
         reference = [
             face
-            for face in raw(image, _MIN_REFERENCE_SCORE)
+            for face in raw([image], _MIN_REFERENCE_SCORE)[0]
             if eye_distance(face.landmarks) >= _MIN_EYE_DISTANCE_PX
         ]
         cells = []

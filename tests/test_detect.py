@@ -111,10 +111,22 @@ def test_retinaface_resnet50_runs_with_the_official_names(
     state = {f"module.{name}": value for name, value in model.state_dict().items()}
     torch.save(state, tmp_path / "resnet50.pth")
     raw = retinaface(tmp_path / "resnet50.pth", "retinaface-resnet50", "cpu")
-    faces = raw(np.ascontiguousarray(portrait[:128, :160]), 0.0)
+    (faces,) = raw([portrait[:128, :160]], 0.0)
     assert faces and all(face.landmarks.shape == (5, 2) for face in faces)
 
 
 def test_retinaface_refuses_other_weights(tiny_weights: Path) -> None:
     with pytest.raises(WeightsError, match="doesn't fit RetinaFace"):
         retinaface(tiny_weights, "retinaface-mobilenet", "cpu")
+
+
+@pytest.mark.real_weights
+def test_retinaface_sees_a_batch_as_it_sees_each_image(portrait: ImageU8) -> None:
+    path = real_weights("retinaface_mobilenet0.25_third_party.pth")
+    raw = retinaface(path, "retinaface-mobilenet", "cpu")
+    empty = np.full_like(portrait, 90)
+    both, none, mirrored = raw([portrait, empty, portrait[:, ::-1]], 0.6)
+    assert none == [] and len(both) == len(mirrored) == 1
+    (alone,) = raw([portrait], 0.6)[0]
+    assert np.abs(both[0].landmarks - alone.landmarks).max() < 0.01
+    assert _error([alone], MARKED) < TOLERANCE_PX
