@@ -49,7 +49,9 @@ def chosen_backend(backend: str, device: str, network: Network) -> str:
 
 
 def load_backend(network: Network, backend: str = "auto", device: str = "cpu") -> Runner:
-    """A runner of the network, which stays as it is; the back ends work on a copy of its modules.
+    """A runner of the network, whose modules stay as they are; the back ends work on a copy.
+
+    Its weights are shared with the copy, and only laid out anew in memory.
 
     Raises:
         InputError: unknown, not installed, or not for this device.
@@ -59,9 +61,8 @@ def load_backend(network: Network, backend: str = "auto", device: str = "cpu") -
         return _GpuRunner(network, device, compiled=backend == "compile")
     if backend.startswith("openvino"):
         return _openvino(network, "bf16" if backend.endswith("bf16") else "f32")
-    ours = twin(network)
-    channels_last(ours)
-    run: nn.Module = _image_of(ours)
+    channels_last(network)
+    run: nn.Module = _image_of(twin(network))
     if backend == "winograd":
         from gfpgan_core.winograd import accelerated
 
@@ -88,16 +89,16 @@ def twin(network: Network) -> Network:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lays convolutions' weights out as channels_last: a third less time on the CPU, in place."""
-    for module in network.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter.ndim == 4:
-                laid_out = parameter.data.contiguous(memory_format=torch.channels_last)
-            elif parameter.ndim == 5:  # a modulated convolution's (1, C_out, C_in, k, k)
-                laid_out = parameter.data[0].contiguous(memory_format=torch.channels_last)[None]
-            else:
-                continue
-            setattr(module, name, nn.Parameter(laid_out, requires_grad=False))
+    """Lays convolutions' weights out as channels_last: a third less time on the CPU, in place.
+
+    The values, and who holds the parameters, stay: no second copy of the weights in memory.
+    """
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5:  # a modulated convolution's (1, C_out, C_in, k, k)
+            laid_out = parameter.data[0].contiguous(memory_format=torch.channels_last)
+            parameter.data = laid_out[None]
 
 
 def _image_of(network: nn.Module) -> nn.Module:
@@ -122,11 +123,10 @@ class _GpuRunner:
         self.device = device
         self.network = network
         self.dtype = half_dtype(device)
+        channels_last(network)
         fast: nn.Module = twin(network)
         if self.dtype != torch.float32:
-            # The twin's tensors are replaced, not converted in place: they are the network's.
             fast = copy.deepcopy(network).to(self.dtype)
-        channels_last(fast)
         self.fast: Callable[[Tensor], Tensor] = _image_of(fast)
         self.batches: tuple[int, ...] = ()
         if compiled:
