@@ -13,8 +13,8 @@ from cog import BasePredictor, Input, Path
 from gfpgan_core import images
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
+from gfpgan_core.masks import load_masker
 from gfpgan_core.memory import keep_freed_memory
-from gfpgan_core.paste import load_masker
 from gfpgan_core.pipeline import FaceRestorer, best_device
 from gfpgan_core.weights import Network, load, load_file
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, RestoreOptions
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind, RestoreOptions
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 from gfpgan_core.releases import DETECTORS, RELEASES
 
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="default: auto",
     )
-    add("--mask", choices=("auto", "template", "parsing"), default="auto", help="default: auto")
+    add("--mask", choices=get_args(MaskKind), default="auto", help="default: auto")
     add("--format", choices=("auto", "png", "jpg", "webp"), default="auto", help="default: auto")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
     add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")

@@ -16,6 +16,7 @@ MIN_SCALE, MAX_SCALE = 0.25, 8.0
 
 Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
 Faces = Literal["all", "largest", "center"]
+MaskKind = Literal["auto", "template", "parsing", "parsing-fast"]
 Backend = Literal["auto", "torch", "winograd", "compile", "openvino", "openvino-bf16"]
 
 

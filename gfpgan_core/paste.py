@@ -6,37 +6,18 @@ was not changed comes back exactly, and detail finer than the crop stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from gfpgan_core import geometry, images
+from gfpgan_core import geometry
 from gfpgan_core.align import Crop
-from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Transform
 from gfpgan_core.images import ImageU8
-from gfpgan_core.releases import PARSING
-from gfpgan_core.weights import is_present, load_strictly, locate, read_state
-
-Mask = NDArray[np.float32]
-
-# Restored crops (size, size, 3), all of one size, to their masks (size, size), 0..1.
-Masker = Callable[[list[ImageU8]], list[Mask]]
-
-# At 512 px, of both kinds of mask.
-_BORDER_PX = 24
-_FEATHER_SIGMA_PX = 11.0
-
-# CelebAMask-HQ classes that are pasted: all of the head; not background, hat's neighbours (ear
-# ring, necklace), neck and cloth. The same choice as upstream's.
-_PASTED_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
-_CLASS_COUNT = 19
-_PARSING_SIZE_PX = 512
+from gfpgan_core.masks import Mask
 
 _BAND_PX = 2_000_000  # 24 MB a float image
 
@@ -50,66 +31,6 @@ class RestoredFace:
     """(size, size, 3) RGB."""
     mask: Mask
     """(size, size), 0 at the border."""
-
-
-def template_masks(restored: list[ImageU8]) -> list[Mask]:
-    """The square of the template with feathered edges, for each crop."""
-    return [_feather(np.ones(restored[0].shape[:2], np.float32))] * len(restored)
-
-
-def _feather(mask: Mask) -> Mask:
-    """The mask with its border cleared and its edges blurred; 0 on the outermost pixels."""
-    size_px = mask.shape[0]
-    scale = size_px / geometry.TEMPLATE_SIZE_PX
-    # The blur reaches 3 sigma: what stays after clearing that much fades out before the border.
-    border = max(2, round((_BORDER_PX + 3 * _FEATHER_SIGMA_PX) * scale))
-    mask = mask.copy()
-    for edge in (np.s_[:border], np.s_[-border:], np.s_[:, :border], np.s_[:, -border:]):
-        mask[edge] = 0
-    sigma = _FEATHER_SIGMA_PX * scale
-    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT))
-
-
-def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
-    """A masker by name: `template`, or `parsing`, whose masks follow hair and jaw (ParseNet).
-
-    `auto` is parsing where its weights are there, else the template.
-
-    Raises:
-        InputError: unknown name.
-        WeightsError: parsing was asked for and its weights can't be had.
-    """
-    if name == "auto":
-        name = "parsing" if is_present(PARSING) else "template"
-    if name == "template":
-        return template_masks
-    if name != "parsing":
-        raise InputError(f"mask is {name!r}; allowed: auto, template, parsing")
-    from facexlib.parsing.parsenet import ParseNet
-
-    path = locate(PARSING)
-    network = ParseNet(_PARSING_SIZE_PX, _PARSING_SIZE_PX, parsing_ch=_CLASS_COUNT)
-    state, _ = read_state(path)
-    load_strictly(network, state, path)
-    return parsing_masker(network.to(device).eval(), device)
-
-
-def parsing_masker(network: nn.Module, device: str) -> Masker:
-    """The masker over a network: (N, 3, 512, 512) in -1..1 to a tuple of (N, 19, 512, 512), ..."""
-
-    @torch.inference_mode()
-    def masks(restored: list[ImageU8]) -> list[Mask]:
-        size_px = restored[0].shape[0]
-        parsing_wh = (_PARSING_SIZE_PX, _PARSING_SIZE_PX)
-        result = []
-        for face in restored:  # one by one: at 512 px ParseNet fills two cores with one face
-            batch = images.to_pm1(geometry.resize(face, parsing_wh))[None].to(device)
-            classes = network(batch)[0].argmax(dim=1)[0].cpu().numpy()
-            mask = _feather(np.isin(classes, _PASTED_CLASSES).astype(np.float32))
-            result.append(geometry.resize(mask, (size_px, size_px)))
-        return result
-
-    return masks
 
 
 def paste(

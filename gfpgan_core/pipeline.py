@@ -21,7 +21,8 @@ from gfpgan_core.detect import Face, FaceDetector, load_detector, select
 from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.geometry import eye_distance
 from gfpgan_core.images import ImageU8, Photo
-from gfpgan_core.paste import Masker, RestoredFace, load_masker, paste, template_masks
+from gfpgan_core.masks import Masker, load_masker, template_masks
+from gfpgan_core.paste import RestoredFace, paste
 from gfpgan_core.weights import Network, load, load_file
 
 _BATCH_FACES = 4  # 512 px in fp32: about 1 GiB of activations in the full-size network

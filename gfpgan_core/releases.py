@@ -140,6 +140,13 @@ PARSING = WeightFile(
     "MIT",
 )
 
+PARSING_FAST = WeightFile(
+    "parsing_bisenet.pth",
+    f"{_FACEXLIB}/v0.2.0/parsing_bisenet.pth",
+    53289463,
+    "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
+    "MIT",
+)
 
 PRIOR = WeightFile(
     "StyleGAN2_512_Cmul1_FFHQ_B12G4_scratch_800k.pth",
@@ -161,4 +168,5 @@ ARCFACE = WeightFile(
 def all_files() -> list[WeightFile]:
     """Every downloadable file."""
     official = [release.file for release in RELEASES.values() if release.file]
-    return [*official, *BACKGROUNDS.values(), *DETECTORS.values(), PARSING, PRIOR, ARCFACE]
+    networks = [*official, *BACKGROUNDS.values(), *DETECTORS.values(), PARSING, PARSING_FAST]
+    return [*networks, PRIOR, ARCFACE]

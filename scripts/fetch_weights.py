@@ -11,13 +11,21 @@ import argparse
 import sys
 
 from gfpgan_core.errors import WeightsError
-from gfpgan_core.releases import BACKGROUNDS, DETECTORS, PARSING, RELEASES, WeightFile, all_files
+from gfpgan_core.releases import (
+    BACKGROUNDS,
+    DETECTORS,
+    PARSING,
+    PARSING_FAST,
+    RELEASES,
+    WeightFile,
+    all_files,
+)
 from gfpgan_core.weights import locate
 
 # What `auto` picks up beside the networks when it is there.
 _COMPANIONS = {
     "retinaface-resnet50": DETECTORS["retinaface-resnet50"],
-    "parsing": PARSING,
+    "parsing-fast": PARSING_FAST,
     "realesrgan-x4v3": BACKGROUNDS["realesrgan-x4v3"],
 }
 
@@ -28,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         **BACKGROUNDS,
         **DETECTORS,
         "parsing": PARSING,
+        "parsing-fast": PARSING_FAST,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(

@@ -10,6 +10,7 @@ from conftest import ROOT, SAMPLE
 from gfpgan_core import images
 from gfpgan_core.__main__ import main
 from gfpgan_core.images import ImageU8
+from gfpgan_core.masks import PARSERS
 from gfpgan_core.releases import DETECTORS, RELEASES
 
 
@@ -116,3 +117,4 @@ def test_the_choices_are_those_of_the_tables(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out.replace("\n", "").replace(" ", "")
     assert "{" + ",".join(RELEASES) + "}" in printed
     assert "{" + ",".join(["auto", "centerface", *DETECTORS]) + "}" in printed
+    assert "{" + ",".join(["auto", "template", *PARSERS]) + "}" in printed

@@ -25,7 +25,7 @@ LAYERS = (
     {"winograd"},
     {"backends"},
     {"detect"},
-    {"align"},
+    {"align", "masks"},
     {"paste", "background"},
     {"pipeline"},
     {"__main__", "__init__"},

@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 from gfpgan_core import geometry
 from gfpgan_core.align import Crop, align
 from gfpgan_core.detect import Face
-from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
-from gfpgan_core.paste import RestoredFace, load_masker, parsing_masker, paste, template_masks
-from gfpgan_core.releases import WeightFile
+from gfpgan_core.masks import template_masks
+from gfpgan_core.paste import RestoredFace, paste
 
 SIZE = 512
 
@@ -111,52 +105,3 @@ def test_under_a_face_the_networks_background_gives_way_to_the_photo(portrait: I
         np.abs(canvas[middle].astype(int) - expected[middle]).max() <= 12
     )  # Lanczos against cubic
     assert canvas[900, 100].max() == 0
-
-
-def test_masks_are_zero_at_the_border_and_full_inside() -> None:
-    for size in (512, 256, 64):
-        (mask,) = template_masks([np.zeros((size, size, 3), np.uint8)])
-        border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-        assert border.max() < 0.002
-        assert mask[size // 2, size // 2] == pytest.approx(1)
-
-
-class _HalfParser(nn.Module):
-    """Calls the left half skin (1) and the right half cloth (18)."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        logits = torch.zeros(len(x), 19, 512, 512)
-        logits[:, 1, :, :256] = 1
-        logits[:, 18, :, 256:] = 1
-        return logits, None
-
-
-def test_parsing_masks_follow_the_classes() -> None:
-    (mask,) = parsing_masker(_HalfParser(), "cpu")([np.zeros((256, 256, 3), np.uint8)])
-    assert mask.shape == (256, 256)
-    assert mask[128, 60] == pytest.approx(1, abs=1e-3)
-    assert mask[128, 200] < 1e-3
-
-
-def test_parsing_weights_on_disk_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ParseNet from facexlib, with random weights in the place of the official file."""
-    from facexlib.parsing.parsenet import ParseNet
-
-    path = tmp_path / "parsing_parsenet.pth"
-    torch.save(ParseNet(512, 512, parsing_ch=19).state_dict(), path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    file = WeightFile(path.name, "http://127.0.0.1:9", path.stat().st_size, sha256, "MIT")
-    monkeypatch.setenv("GFPGAN_WEIGHTS_DIR", str(tmp_path))
-    monkeypatch.setattr("gfpgan_core.paste.PARSING", file)
-    (mask,) = load_masker("auto")([np.zeros((512, 512, 3), np.uint8)])
-    assert mask.shape == (512, 512)
-    assert mask.min() >= 0 and mask.max() <= 1.001
-
-
-def test_unknown_masks_are_refused() -> None:
-    with pytest.raises(InputError, match="mask is 'oval'; allowed: auto, template, parsing"):
-        load_masker("oval")
-
-
-def test_auto_mask_is_the_template_where_no_parsing_weights_are() -> None:
-    assert load_masker("auto") is template_masks

@@ -1,0 +1,169 @@
+"""Which part of a restored crop is pasted: soft masks, from the template or from face parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from gfpgan_core import geometry, images
+from gfpgan_core.backends import channels_last
+from gfpgan_core.config import MaskKind
+from gfpgan_core.errors import InputError
+from gfpgan_core.images import ImageU8
+from gfpgan_core.releases import PARSING, PARSING_FAST, WeightFile
+from gfpgan_core.weights import is_present, load_strictly, locate, read_state
+
+Mask = NDArray[np.float32]
+
+# Restored crops (size, size, 3), all of one size, to their masks (size, size), 0..1.
+Masker = Callable[[list[ImageU8]], list[Mask]]
+
+# At 512 px, of both kinds of mask.
+_BORDER_PX = 24
+_FEATHER_SIGMA_PX = 11.0
+
+_CLASS_COUNT = 19
+_PARSING_SIZE_PX = 512
+_GPU_BATCH = 8  # on the CPU one face fills the cores
+
+
+@dataclass(frozen=True)
+class Parser:
+    """A face parsing network: its weights, and what its input and its classes mean."""
+
+    file: WeightFile
+    build: Callable[[], nn.Module]
+    mean: tuple[float, float, float]
+    """Of RGB in 0..1, taken off before the network."""
+    std: tuple[float, float, float]
+    """What is left is divided by it."""
+    pasted_classes: tuple[int, ...]
+    """All of the head with hair and ear rings; not background, hat, neck, necklace and cloth:
+    upstream's choice. Both networks know CelebAMask-HQ's classes, each in an order of its own."""
+
+
+def _parsenet() -> nn.Module:
+    from facexlib.parsing.parsenet import ParseNet
+
+    return ParseNet(_PARSING_SIZE_PX, _PARSING_SIZE_PX, parsing_ch=_CLASS_COUNT)
+
+
+def _bisenet() -> nn.Module:
+    from facexlib.parsing.bisenet import BiSeNet
+
+    return BiSeNet(num_class=_CLASS_COUNT)
+
+
+PARSERS = {
+    "parsing": Parser(
+        PARSING, _parsenet, (0.5,) * 3, (0.5,) * 3, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
+    ),
+    "parsing-fast": Parser(
+        PARSING_FAST,
+        _bisenet,
+        (0.485, 0.456, 0.406),  # ImageNet's
+        (0.229, 0.224, 0.225),
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17),
+    ),
+}
+
+
+def template_masks(restored: list[ImageU8]) -> list[Mask]:
+    """The square of the template with feathered edges, for each crop."""
+    return [_feather(np.ones(restored[0].shape[:2], np.float32))] * len(restored)
+
+
+def _feather(mask: Mask) -> Mask:
+    """The mask with its border cleared and its edges blurred; 0 on the outermost pixels."""
+    size_px = mask.shape[0]
+    scale = size_px / geometry.TEMPLATE_SIZE_PX
+    # The blur reaches 3 sigma: what stays after clearing that much fades out before the border.
+    border = max(2, round((_BORDER_PX + 3 * _FEATHER_SIGMA_PX) * scale))
+    mask = mask.copy()
+    for edge in (np.s_[:border], np.s_[-border:], np.s_[:, :border], np.s_[:, -border:]):
+        mask[edge] = 0
+    sigma = _FEATHER_SIGMA_PX * scale
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT))
+
+
+def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
+    """A masker by name: `template`, or one that follows hair and jaw.
+
+    `parsing` is ParseNet, upstream's; `parsing-fast` is BiSeNet, 20 times as fast on a CPU. `auto`
+    is the fastest of these whose weights are there, else the template.
+
+    Raises:
+        InputError: unknown name.
+        WeightsError: parsing was asked for and its weights can't be had.
+    """
+    if name == "auto":
+        there = [n for n in ("parsing-fast", "parsing") if is_present(PARSERS[n].file)]
+        name = there[0] if there else "template"
+    if name == "template":
+        return template_masks
+    if name not in PARSERS:
+        raise InputError(f"mask is {name!r}; allowed: {', '.join(get_args(MaskKind))}")
+    parser = PARSERS[name]
+    return parsing_masker(parser, load_parser(parser, locate(parser.file), device), device)
+
+
+def load_parser(parser: Parser, path: Path, device: str) -> nn.Module:
+    """The network with the weights in a file, ready to run.
+
+    Raises:
+        WeightsError: the file doesn't fit.
+    """
+    network = parser.build()
+    state, _ = read_state(path)
+    load_strictly(network, state, path)
+    network.eval().requires_grad_(False)
+    _fold_normalisations(network)
+    channels_last(network)
+    return network.to(device)
+
+
+def _fold_normalisations(network: nn.Module) -> None:
+    """Takes ParseNet's batch normalisations into the convolutions before them: the same result."""
+    for layer in network.modules():
+        conv, norm = getattr(layer, "conv2d", None), getattr(layer, "norm", None)
+        if conv is not None and norm is not None and isinstance(norm.norm, nn.BatchNorm2d):
+            layer.conv2d = fuse_conv_bn_eval(conv, norm.norm)
+            norm.norm = nn.Identity()
+
+
+def parsing_masker(parser: Parser, network: nn.Module, device: str) -> Masker:
+    """The masker over a network: (N, 3, 512, 512) to a tuple of class scores (N, 19, 512, 512), ...
+
+    The masks are cut out of the restored crop, not of the degraded one, as upstream's are.
+    """
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (parser.mean, parser.std))
+    at_once = 1 if torch.device(device).type == "cpu" else _GPU_BATCH
+
+    @torch.inference_mode()
+    def masks(restored: list[ImageU8]) -> list[Mask]:
+        size_px = restored[0].shape[0]
+        parsing_wh = (_PARSING_SIZE_PX, _PARSING_SIZE_PX)
+        result: list[Mask] = []
+        for start in range(0, len(restored), at_once):
+            faces = [
+                images.to_pm1(geometry.resize(face, parsing_wh))
+                for face in restored[start : start + at_once]
+            ]
+            batch = ((torch.stack(faces).to(device) + 1) / 2 - mean) / std
+            scores = network(batch.contiguous(memory_format=torch.channels_last))[0]
+            classes = scores.argmax(dim=1).byte().cpu().numpy()
+            for face_classes in classes:
+                mask = _feather(np.isin(face_classes, parser.pasted_classes).astype(np.float32))
+                result.append(geometry.resize(mask, (size_px, size_px)))
+        return result
+
+    return masks
