@@ -10,7 +10,7 @@ import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pooch
 import requests
@@ -19,6 +19,7 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gfpgan_core import convert
 from gfpgan_core.config import GeneratorConfig, NetworkConfig
@@ -253,10 +254,28 @@ def _config_from_metadata(text: str, path: Path) -> GeneratorConfig:
 
 def _fill(config: NetworkConfig, state: dict[str, Tensor], path: Path, device: str) -> Network:
     """The network built without memory, then given the file's tensors; every name must fit."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         network = build(config)
     load_strictly(network, state, path)
     return network.to(device).eval().requires_grad_(False)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the initial values, which a tensor on `meta` has no place for.
+
+    Computing them there imports sympy and a compiler: a second, and 140 MB.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        of_init = getattr(func, "__module__", "") == "torch.nn.init"
+        if of_init or func in (Tensor.uniform_, Tensor.normal_, Tensor.mul_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def build(config: NetworkConfig) -> Network:
@@ -277,9 +296,14 @@ def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> N
         raise WeightsError(
             f"{path} doesn't fit {type(network).__name__}: {_shorten(str(error))}"
         ) from error
-    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    broken = [name for name, value in state.items() if not _is_finite(value)]
     if broken:
         raise WeightsError(f"{path} has values that are not finite in {broken[0]}")
+
+
+def _is_finite(value: Tensor) -> bool:
+    """By its bounds, which NaN and infinity reach: `isfinite` of a layer makes copies of it."""
+    return value.numel() == 0 or all(bound.isfinite() for bound in value.aminmax())
 
 
 def _shorten(text: str, limit: int = 600) -> str:

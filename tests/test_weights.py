@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import math
 import pickle
 import subprocess
 import sys
@@ -242,3 +243,24 @@ def test_compact_ships_with_the_package_and_is_small() -> None:
     assert network.config == RELEASES["compact"].config
     path = Path(weights.__file__).parent / "shipped" / "compact.safetensors"
     assert path.stat().st_size <= 40e6
+
+
+def test_loading_needs_no_compiler() -> None:
+    """Initial values computed on `meta` import one, with sympy: a second and 140 MB."""
+    code = (
+        "import sys; from gfpgan_core.weights import load; load('compact');"
+        " print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    network = random_network(0)
+    network.final_conv.weight.data[0, 0, 1, 1] = value
+    weights.save_safetensors(network, tmp_path / "broken.safetensors")
+    with pytest.raises(WeightsError, match=r"not finite in final_conv\.weight"):
+        weights.load_file(tmp_path / "broken.safetensors")

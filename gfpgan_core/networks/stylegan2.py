@@ -52,10 +52,9 @@ class ModulatedConv2d(nn.Module):
         self.modulation = nn.Linear(style_features, in_channels)
         nn.init.kaiming_normal_(self.modulation.weight, nonlinearity="linear")
         nn.init.ones_(self.modulation.bias)
-        spread = 1 / math.sqrt(in_channels * kernel_size**2)
-        self.weight = nn.Parameter(
-            spread * torch.randn(1, out_channels, in_channels, kernel_size, kernel_size)
-        )
+        shape = (1, out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(in_channels * kernel_size**2))
 
     def forward(self, x: Tensor, style_code: Tensor) -> Tensor:
         """(N, C_in, H, W) and (N, S) -> (N, C_out, H, W), or twice that size when upsampling."""
