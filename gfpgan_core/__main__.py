@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind, RestoreOptions
-from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.releases import DETECTORS, RELEASES
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from tqdm import tqdm
+
     from gfpgan_core.pipeline import FaceRestorer, Restoration
 
 
@@ -113,42 +116,65 @@ def _restore_all(
     restore_options: RestoreOptions,
     options: argparse.Namespace,
 ) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
     from tqdm import tqdm
 
     failures = 0
     written: set[Path] = {path.resolve() for path in paths}  # an input is never overwritten
-    progress = tqdm(paths, unit="photo", disable=len(paths) < 2)
-    for path in progress:
-        started = time.perf_counter()
-        try:
-            restoration = restorer.restore(path, restore_options)
-            target = _save(restoration, path, options.output, options.format, written)
-            if options.save_faces:
-                _save_faces(restoration, target)
-        except (InputError, WeightsError, CropFailedError, MemoryError) as error:
-            progress.write(f"{path}: FAILED: {error}", file=sys.stderr)
-            failures += 1
-            continue
-        count = len(restoration.faces)
-        found = "aligned" if options.aligned else f"{count} face{'s' * (count != 1)}"
-        progress.write(f"{path}: {found}, {time.perf_counter() - started:.1f} s -> {target}")
+    progress = tqdm(total=len(paths), unit="photo", disable=len(paths) < 2)
+    results = zip(paths, restorer.restore_many(paths, restore_options), strict=True)
+    with progress, ThreadPoolExecutor(1, thread_name_prefix="encode") as writer:
+        before = None  # is written while the next photo is restored
+        for path, result in results:
+            saved = writer.submit(_save, result, path, options, written)
+            failures += _report(before, progress)
+            before = path, result, saved
+        failures += _report(before, progress)
     if failures:
         print(f"{failures} of {len(paths)} failed", file=sys.stderr)
     return int(failures > 0)
 
 
+def _report(
+    photo: tuple[Path, Restoration | Exception, Future[Path]] | None, progress: tqdm[Any]
+) -> int:
+    """One line on a photo, once it is written; the number of failures."""
+    from gfpgan_core.pipeline import FAILURES
+
+    if photo is None:
+        return 0
+    path, result, saved = photo
+    progress.update()
+    try:
+        target = saved.result()
+    except FAILURES as error:
+        progress.write(f"{path}: FAILED: {error}", file=sys.stderr)
+        return 1
+    assert not isinstance(result, Exception)
+    count = len(result.faces)
+    found = f"{count} face{'s' * (count != 1)}" if count or not result.crops else "aligned"
+    progress.write(f"{path}: {found}, {sum(result.seconds.values()):.1f} s -> {target}")
+    return 0
+
+
 def _save(
-    restoration: Restoration, source: Path, folder: Path, wanted: str, written: set[Path]
+    result: Restoration | Exception, source: Path, options: argparse.Namespace, written: set[Path]
 ) -> Path:
     """Where the result was written: DIR/<stem>.<ext>, numbered if this run took that name."""
-    suffix = restoration.format_for(wanted)
-    target = folder / f"{source.stem}.{suffix}"
+    if isinstance(result, Exception):
+        raise result
+    suffix = result.format_for(options.format)
+    target = options.output / f"{source.stem}.{suffix}"
     number = 2
     while target.resolve() in written:
-        target = folder / f"{source.stem}_{number}.{suffix}"
+        target = options.output / f"{source.stem}_{number}.{suffix}"
         number += 1
     written.add(target.resolve())
-    return restoration.save(target)
+    result.save(target)
+    if options.save_faces:
+        _save_faces(result, target)
+    return target
 
 
 def _save_faces(restoration: Restoration, target: Path) -> None:

@@ -9,12 +9,12 @@ from conftest import SAMPLE, random_network
 from torch import nn
 
 import gfpgan_core
-from gfpgan_core import geometry, images
+from gfpgan_core import geometry, images, pipeline
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.images import ImageU8, Photo
-from gfpgan_core.pipeline import FaceRestorer
+from gfpgan_core.pipeline import FaceRestorer, Restoration
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +164,48 @@ def test_compact_brings_the_sample_nearer_to_the_original(
 def test_a_device_that_isnt_there_is_named() -> None:
     with pytest.raises(InputError, match="device 'cuda:9' can't be used"):
         FaceRestorer.from_release("compact", device="cuda:9")
+
+
+def test_many_photos_come_back_in_order_with_the_errors_of_those_that_failed(
+    restorer: FaceRestorer, portrait: ImageU8, two_faces: ImageU8, tmp_path: Path
+) -> None:
+    empty = np.full((80, 90, 3), 100, np.uint8)
+    (tmp_path / "text.jpg").write_text("no photo")
+    photos = [portrait, tmp_path / "text.jpg", two_faces, empty, tmp_path / "absent.png"]
+    found = list(restorer.restore_many(photos, RestoreOptions(scale=1)))
+    assert "text.jpg is no image" in str(found[1]) and "can't be read" in str(found[4])
+    for photo, result in ((portrait, found[0]), (two_faces, found[2]), (empty, found[3])):
+        assert isinstance(result, Restoration)
+        assert np.array_equal(result.image, restorer.restore(photo, RestoreOptions(scale=1)).image)
+
+
+class _Watched(nn.Module):
+    """Gives the input back, but nothing finite for a dark face; notes its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = random_network(0).config
+        self.batches: list[int] = []
+
+    def forward(self, lq: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        self.batches.append(len(lq))
+        dark = lq.mean(dim=(1, 2, 3), keepdim=True) < -0.5
+        return torch.where(dark, torch.nan, lq), []
+
+
+def test_faces_of_several_photos_share_batches_and_one_that_fails_fails_alone(
+    portrait: ImageU8, two_faces: ImageU8, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_CPU_BATCH_FACES", 3)
+    network = _Watched()
+    restorer = FaceRestorer(network, load_detector("centerface"))  # type: ignore[arg-type]
+    network.batches.clear()
+    restorer.run = lambda lq: network(lq)[0]
+    list(restorer.restore_many([portrait, two_faces, portrait]))
+    assert network.batches == [3, 1]
+    dark = np.asarray(portrait // 6 + 1, np.uint8)
+    monkeypatch.setattr(
+        restorer, "detector", lambda image, _: load_detector("centerface")(portrait)
+    )
+    results = list(restorer.restore_many([portrait, dark, portrait]))
+    assert [type(result) for result in results] == [Restoration, CropFailedError, Restoration]
