@@ -25,7 +25,7 @@ from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.images import from_pm1
 from gfpgan_core.masks import PARSERS, parsing_masker
 from gfpgan_core.weights import build, load_strictly
-from scripts.benchmark import upstream_generator
+from scripts.benchmark_sides import upstream_generator
 
 _BATCHES = (1, 8, 32)
 _SECONDS = 8.0  # for each figure
