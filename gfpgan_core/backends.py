@@ -64,7 +64,7 @@ def load_backend(network: Network, backend: str = "auto", device: str = "cpu") -
     channels_last(network)
     run: nn.Module = _image_of(twin(network))
     if backend == "winograd":
-        from gfpgan_core.winograd import accelerated
+        from gfpgan_core.cpu import accelerated
 
         run = accelerated(run)
     if backend == "compile":

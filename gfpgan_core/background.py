@@ -155,7 +155,7 @@ def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> 
     channels_last(network)
     context_px = _context_px(network)
     if not half:
-        from gfpgan_core.winograd import accelerated  # numba takes a second to import
+        from gfpgan_core.cpu import accelerated  # numba takes a second to import
 
         network = accelerated(network)
     return BackgroundUpsampler(network, native_scale, device, context_px=context_px)

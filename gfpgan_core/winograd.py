@@ -8,38 +8,22 @@ the enlarging: 36 multiplications for 16 output pixels too, and nothing to corre
 
 A thread takes a few tiles at a time, so that they stay in its cache from the input's transform over
 the matrix products (scipy's BLAS, called by numba) to the output's with noise, bias and leaky ReLU.
-The threads sleep between layers, and torch has one thread meanwhile: OpenMP's wait by spinning,
-some 4 ms after each operation, on the cores that ours want (1.17 against 1.67 s a face).
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot loads it later; its threads are set here
 import torch
-import torch.nn.functional as F
 from numba import njit
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
-from torch import Tensor, nn
+from torch import Tensor
 
-from gfpgan_core.networks.resample import BilinearConv2d, LeakyConv2d
-from gfpgan_core.networks.stylegan2 import ModulatedConv2d, StyleConv
+from gfpgan_core.threads import even_parts, in_parallel, scratch_of, threads
 
-_TILE = 4  # output pixels a side; a tile reads 6x6
-
-# Below these, measured on AVX-512, the transforms cost what the products save.
-_MIN_CHANNELS = 32
-_MIN_SIDE_PX = 64
+TILE_PX = 4  # output pixels a side; a tile reads 6x6
 
 # Tiles that a thread takes at once. Many are many rows for each product; few stay in the cache,
 # unless the weights (36 * C_in * C_out) don't fit there anyway.
@@ -62,47 +46,6 @@ _G = torch.tensor(
     ],
     dtype=torch.float64,
 )
-
-_scratch = threading.local()
-
-
-class _Threads:
-    """Takes the cores from torch and BLAS for as long as a network runs by this module."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # how many threads they may use is the process's
-        self.count = 0  # outside of `taken`
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Torch and BLAS compute on the calling thread only; one caller at a time."""
-        with self._lock:
-            if self.count:
-                yield
-                return
-            self.count = torch.get_num_threads()
-            try:
-                with _blas().limit(limits=1, user_api="blas"):
-                    torch.set_num_threads(1)
-                    yield
-            finally:
-                torch.set_num_threads(self.count)
-                self.count = 0
-
-    @contextmanager
-    def torchs(self) -> Iterator[None]:
-        """Within `taken`, torch has them for a while; elsewhere it has them anyway."""
-        if not self.count:
-            yield
-            return
-        torch.set_num_threads(self.count)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(1)
-
-
-threads = _Threads()
 
 
 @dataclass(frozen=True)
@@ -146,18 +89,18 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, finish: Finish) 
     u = weight_u.numpy()
     out_channels = u.shape[2]
     result = np.empty((count, height, width, out_channels), np.float32)
-    tiles = height * width // _TILE**2
+    tiles = height * width // TILE_PX**2
     most = _TILES if u.nbytes < _LARGE_WEIGHTS_BYTES else _TILES_OF_LARGE_WEIGHTS
-    parts = _even_parts(tiles, min(most, -(-tiles // threads.count)))
+    parts = even_parts(tiles, min(most, -(-tiles // threads.count)))
     for n in range(count):
         scale = in_scale[n % len(in_scale)].detach().contiguous().numpy()
         last = finish.of(n)
 
         def work(part: tuple[int, int], n: int = n, scale: Any = scale, last: Any = last) -> None:
-            scratch = _scratch_of(36 * (part[1] - part[0]) * (in_channels + out_channels))
+            scratch = scratch_of(36 * (part[1] - part[0]) * (in_channels + out_channels))
             _winograd(pixels[n], u, scale, *last, *part, scratch, result[n])  # type: ignore[call-arg]
 
-        _in_parallel(work, parts)
+        in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
@@ -181,61 +124,18 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
     result = np.empty((count, 2 * height, 2 * width, out_channels), np.float32)
     row = width * 9 * out_channels
     # A part's products are its own: two rows more than it has, so that few parts are best.
-    parts = _even_parts(height, -(-height // (2 * threads.count)))
+    parts = even_parts(height, -(-height // (2 * threads.count)))
     at_once = max(1, min(_ROWS_BYTES // (4 * row), parts[0][1]))
     for n in range(count):
         weight = taps[n % len(taps)].detach().contiguous().numpy()
         last = finish.of(n)
 
         def work(part: tuple[int, int], n: int = n, weight: Any = weight, last: Any = last) -> None:
-            scratch = _scratch_of((at_once + 2) * row)
+            scratch = scratch_of((at_once + 2) * row)
             _enlarged(pixels[n], weight, *last, *part, at_once, scratch, result[n])  # type: ignore[call-arg]
 
-        _in_parallel(work, parts)
+        in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
-
-
-def _even_parts(total: int, most: int) -> list[tuple[int, int]]:
-    """0..`total` in parts of nearly equal size, none above `most`."""
-    count = -(-total // most)
-    edges = [total * i // count for i in range(count + 1)]
-    return list(itertools.pairwise(edges))
-
-
-def _scratch_of(size: int) -> NDArray[np.float32]:
-    """The thread's own memory, kept between layers, since fresh pages cost time."""
-    if getattr(_scratch, "array", None) is None or _scratch.array.size < size:
-        _scratch.array = np.empty(size, np.float32)
-    return _scratch.array
-
-
-def _in_parallel(work: Callable[[tuple[int, int]], None], parts: list[tuple[int, int]]) -> None:
-    """`work` on every part, on as many threads as torch uses, this one among them."""
-    others = min(threads.count, len(parts)) - 1
-    if others < 1:
-        for part in parts:
-            work(part)
-        return
-    remaining = iter(parts)  # `next` of a list's iterator is atomic: each part is taken once
-
-    def take() -> None:
-        for part in remaining:
-            work(part)
-
-    running = [_pool(others).submit(take) for _ in range(others)]
-    take()
-    for future in running:
-        future.result()
-
-
-@cache
-def _pool(size: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(size, thread_name_prefix="winograd")
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 @njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
@@ -474,140 +374,3 @@ def _transform_output(
                 result[y, left + 1, c] = _finished(r[1], s, b + n1, k)
                 result[y, left + 2, c] = _finished(r[2], s, b + n2, k)
                 result[y, left + 3, c] = _finished(r[3], s, b + n3, k)
-
-
-class WinogradConv2d(nn.Module):
-    """What an `nn.Conv2d` (3x3, stride 1, padding 1) and a (P)ReLU after it compute."""
-
-    def __init__(self, conv: nn.Conv2d, slope: Tensor | None = None) -> None:
-        super().__init__()
-        self.conv = conv
-        out_channels = conv.out_channels
-        self.slope = torch.ones(out_channels) if slope is None else slope.detach()
-        bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
-        self._finish = Finish(torch.ones(1, out_channels), bias, self.slope)
-        self._in_scale = torch.ones(1, conv.in_channels)
-        self._weight_u: Tensor | None = None  # made at the first image that is large enough
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not _pays(x, self.conv.weight):
-            with threads.torchs():
-                y = F.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
-            return F.prelu(y, self.slope.to(y.dtype))
-        if self._weight_u is None:
-            self._weight_u = transform_weight(self.conv.weight)
-        return convolve(x, self._weight_u, self._in_scale, self._finish)
-
-
-class TapsBilinearConv2d(nn.Module):
-    """What a `BilinearConv2d` computes."""
-
-    def __init__(self, conv: BilinearConv2d) -> None:
-        super().__init__()
-        self.conv = conv
-        out_channels = conv.out_channels
-        slope = torch.full((out_channels,), conv.slope)
-        assert conv.bias is not None
-        self._finish = Finish(torch.ones(1, out_channels), conv.bias, slope)
-        self._taps = taps_of(conv.weight)[None]
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32:
-            return self.conv(x)
-        return enlarge_and_convolve(x, self._taps, self._finish)
-
-
-class FastStyleConv(nn.Module):
-    """What a `StyleConv` computes."""
-
-    def __init__(self, style_conv: StyleConv) -> None:
-        super().__init__()
-        self.style_conv = style_conv
-        conv: ModulatedConv2d = style_conv.modulated_conv
-        self._bias = style_conv.bias.flatten()
-        self._slope = torch.full((len(self._bias),), 0.2)
-        self._prepared: Tensor | None = taps_of(conv.weight[0]) if conv.upsample else None
-
-    def forward(self, x: Tensor, style_code: Tensor, noise: Tensor) -> Tensor:
-        conv = self.style_conv.modulated_conv
-        if not (x.dtype == torch.float32 if conv.upsample else _pays(x, conv.weight[0])):
-            with threads.torchs():
-                return self.style_conv(x, style_code, noise)
-        style = conv.modulation(style_code)
-        noise = self.style_conv.weight * noise
-        finish = Finish(conv.demodulation(style), self._bias, self._slope, noise)
-        if self._prepared is None:
-            self._prepared = transform_weight(conv.weight[0])
-        if not conv.upsample:
-            return convolve(x, self._prepared, style, finish)
-        # The taps are smaller than the image: they are scaled, not the image.
-        return enlarge_and_convolve(x, style[:, :, None] * self._prepared, finish)
-
-
-def _pays(x: Tensor, weight: Tensor) -> bool:
-    height, width = x.shape[2:]
-    return (
-        x.dtype == torch.float32
-        and height % _TILE == 0
-        and width % _TILE == 0
-        and min(height, width) >= _MIN_SIDE_PX
-        and min(weight.shape[:2]) >= _MIN_CHANNELS
-    )
-
-
-def accelerated(network: nn.Module) -> nn.Module:
-    """The network, changed in place, as something to call: one tensor in, its own output out."""
-    use_winograd(network)
-    return _OnAllThreads(network)
-
-
-class _OnAllThreads(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Any:
-        with threads.taken():
-            return self.network(x)
-
-
-def use_winograd(network: nn.Module) -> None:
-    """Replaces, in place, the convolutions that this module computes faster."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BilinearConv2d):
-                setattr(module, name, TapsBilinearConv2d(child))
-            elif isinstance(child, StyleConv):
-                conv = child.modulated_conv
-                if not conv.upsample or conv.resampling == "bilinear":
-                    setattr(module, name, FastStyleConv(child))
-            elif isinstance(child, nn.Conv2d) and _is_plain_3x3(child):
-                setattr(module, name, WinogradConv2d(child, _slope_after(module, name, child)))
-
-
-def _slope_after(parent: nn.Module, name: str, conv: nn.Conv2d) -> Tensor | None:
-    """(C_out,): of the activation that follows a convolution, which is taken out if it is apart."""
-    slopes = torch.ones(conv.out_channels)
-    if isinstance(conv, LeakyConv2d):
-        return slopes * conv.slope
-    if not isinstance(parent, nn.Sequential | nn.ModuleList) or not name.isdecimal():
-        return None
-    follower = parent[int(name) + 1] if int(name) + 1 < len(parent) else None
-    if isinstance(follower, nn.LeakyReLU):
-        slopes = slopes * follower.negative_slope
-    elif isinstance(follower, nn.PReLU):
-        slopes = slopes * follower.weight.detach()
-    else:
-        return None
-    parent[int(name) + 1] = nn.Identity()
-    return slopes
-
-
-def _is_plain_3x3(conv: nn.Conv2d) -> bool:
-    return (
-        conv.kernel_size == (3, 3)
-        and conv.stride == (1, 1)
-        and conv.padding == (1, 1)
-        and conv.dilation == (1, 1)
-        and conv.groups == 1
-    )

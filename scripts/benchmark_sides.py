@@ -180,15 +180,15 @@ def _our_masker(name: str, folder: Path) -> Masker:
 def side(row: str, who: str, folder: Path) -> Action:
     """`row` is a kind and its arguments; `who` is upstream, or the back end of ours."""
     kind, *arguments = row.split()
-    make = {
+    makers: dict[str, Callable[..., Action]] = {
         "network": _network,
         "detection": _detection,
         "mask": _mask,
         "paste": _paste,
         "background": _background,
         "photo": _photo,
-    }[kind]
-    return make(who, folder, *arguments)
+    }
+    return makers[kind](who, folder, *arguments)
 
 
 def _network(who: str, folder: Path) -> Action:

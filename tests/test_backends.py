@@ -16,13 +16,14 @@ import upstream
 from conftest import ROOT, SAMPLE, random_network
 from torch import Tensor, nn
 
-from gfpgan_core import backends, images, winograd
+from gfpgan_core import backends, cpu, images, winograd
 from gfpgan_core.backends import load_backend
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks import resample
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.networks.stylegan2 import StyleConv
+from gfpgan_core.networks.stylegan2 import SpatialFeatureTransform, StyleConv, ToRGB
+from gfpgan_core.threads import threads
 
 # Wide enough for Winograd, small enough for a test: 64 to 256 channels at 64 px.
 WIDE = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.5, style_features=64)
@@ -132,10 +133,28 @@ def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
     noise = torch.randn(1, 1, side, side)
     expected = _style_conv_ref(layer, x, code, noise)
     holder = nn.ModuleList([layer])
-    winograd.use_winograd(holder)
+    cpu.replace_modules(holder)
     assert holder[0] is not layer
     for form in (layer, holder[0]):
         assert (form(x, code, noise) - expected).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_pixelwise_layers_equal_the_plain_ones() -> None:
+    torch.manual_seed(0)
+    layers = nn.ModuleList([nn.Conv2d(5, 7, 1), ToRGB(6, 4), SpatialFeatureTransform()])
+    layers[1].bias.normal_()  # type: ignore[operator, union-attr]
+    x, code = torch.randn(2, 6, 13, 9), torch.randn(2, 4)
+    scale, shift = torch.randn(2, 2, 3, 13, 9)
+    small = torch.randn(2, 3, 13, 9)[:, :, :6, :4]
+    arguments = ((x[:, 1:],), (x[:, :, :12, :8], code, small), (x, scale, shift))
+    expected = [layer(*given) for layer, given in zip(layers, arguments, strict=True)]
+    before = [tuple(value.clone() for value in given) for given in arguments[:2]]
+    cpu.replace_modules(layers)
+    for layer, given, plain in zip(layers, arguments, expected, strict=True):
+        assert (layer(*given) - plain).abs().max() < 1e-5
+    for given, copies in zip(arguments, before, strict=False):
+        assert all(torch.equal(a, b) for a, b in zip(given, copies, strict=True))
 
 
 @torch.no_grad()
@@ -148,8 +167,8 @@ def test_activations_after_a_convolution_are_computed_with_it() -> None:
     )
     x = torch.randn(1, 32, 68, 72)
     expected = plain(x)
-    winograd.use_winograd(plain)
-    assert [type(m) for m in plain] == [winograd.WinogradConv2d, nn.Identity] * 2
+    cpu.replace_modules(plain)
+    assert [type(m) for m in plain] == [cpu.WinogradConv2d, nn.Identity] * 2
     assert (plain(x) - expected).abs().max() < 1e-4
     small = torch.randn(1, 32, 5, 7)  # too small for Winograd
     assert plain(small).shape == (1, 32, 5, 7)
@@ -220,7 +239,7 @@ def test_winograd_is_used_for_the_wide_layers(monkeypatch: pytest.MonkeyPatch) -
         seen.add(tuple(image.shape[2:]))
         return original(image, *rest)
 
-    monkeypatch.setattr(winograd, "convolve", spied)
+    monkeypatch.setattr(cpu, "convolve", spied)
     load_backend(random_network(1, WIDE), "winograd")(_faces(64, 1))
     assert seen == {(64, 64)}
 
@@ -260,10 +279,10 @@ def test_torch_has_its_threads_back_after_winograd() -> None:
     before = torch.get_num_threads()
     run = load_backend(random_network(1, WIDE), "winograd")
     run(_faces(64, 1))
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, ValueError)):
         run(_faces(64, 1)[:, :2])  # two channels
     assert torch.get_num_threads() == before
-    assert winograd.threads.count == 0
+    assert threads.count == 0
 
 
 def test_an_overflow_in_half_precision_is_met_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.images import ImageU8, Photo
-from gfpgan_core.pipeline import FaceRestorer, Restoration
+from gfpgan_core.pipeline import AnyPhoto, FaceRestorer, Restoration
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,13 @@ def test_many_photos_come_back_in_order_with_the_errors_of_those_that_failed(
 ) -> None:
     empty = np.full((80, 90, 3), 100, np.uint8)
     (tmp_path / "text.jpg").write_text("no photo")
-    photos = [portrait, tmp_path / "text.jpg", two_faces, empty, tmp_path / "absent.png"]
+    photos: list[AnyPhoto] = [
+        portrait,
+        tmp_path / "text.jpg",
+        two_faces,
+        empty,
+        tmp_path / "absent.png",
+    ]
     found = list(restorer.restore_many(photos, RestoreOptions(scale=1)))
     assert "text.jpg is no image" in str(found[1]) and "can't be read" in str(found[4])
     for photo, result in ((portrait, found[0]), (two_faces, found[2]), (empty, found[3])):

@@ -62,17 +62,30 @@ class ModulatedConv2d(nn.Module):
         weight = self.weight[0]
         if not self.padding_px and not self.demodulate:
             # 1x1: a matrix product with each sample's own small weights, without a copy of x.
-            own = (weight.flatten(1) * style[:, None]).to(x.dtype)  # (N, C_out, C_in)
+            own = self.own_weights(style).to(x.dtype)
             return (own @ x.flatten(2)).unflatten(2, x.shape[2:])
         y = self._convolve(x * style[:, :, None, None].to(x.dtype), weight.to(x.dtype))
         if not self.demodulate:
             return y
         return y.mul_(self.demodulation(style)[:, :, None, None].to(y.dtype))
 
-    def demodulation(self, style: Tensor) -> Tensor:
-        """(N, C_in) scales of the inputs to the (N, C_out) factors that undo them on average."""
+    def own_weights(self, style: Tensor) -> Tensor:
+        """(N, C_in) scales of a 1x1 layer's inputs to each sample's weights (N, C_out, C_in)."""
+        return self.weight[0].flatten(1) * style[:, None]
+
+    def weight_energy(self) -> Tensor:
+        """(C_in, C_out): each input's share of the energy of each output's weights."""
         # In float32: the sum over 4608 squares of an fp16 or bf16 weight loses too much.
-        energy = style.float().square() @ self.weight[0].float().square().sum(dim=(2, 3)).T
+        return self.weight[0].float().square().sum(dim=(2, 3)).T
+
+    def demodulation(self, style: Tensor, weight_energy: Tensor | None = None) -> Tensor:
+        """(N, C_in) scales of the inputs to the (N, C_out) factors that undo them on average.
+
+        `weight_energy` is this layer's, if it is known already.
+        """
+        if weight_energy is None:
+            weight_energy = self.weight_energy()
+        energy = style.float().square() @ weight_energy
         return self.gain * torch.rsqrt(energy + _DEMODULATION_EPS)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -128,10 +141,22 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
     def forward(self, x: Tensor, style_code: Tensor, image: Tensor | None = None) -> Tensor:
-        rgb = self.modulated_conv(x, style_code) + self.bias.to(x.dtype)
+        return self.onto(image, self.modulated_conv(x, style_code) + self.bias.to(x.dtype))
+
+    def onto(self, image: Tensor | None, rgb: Tensor) -> Tensor:
+        """This level's colours on the enlarged image, if there is one."""
         if image is None:
             return rgb
         return rgb + (bilinear(image, 2) if self.resampling == "bilinear" else fir_upsample(image))
+
+
+class SpatialFeatureTransform(nn.Module):
+    """Scales and shifts the second half of the channels, pixel by pixel; the first half stays."""
+
+    def forward(self, x: Tensor, sft_scale: Tensor, sft_shift: Tensor) -> Tensor:
+        """(N, C, H, W) and two of (N, C / 2, H, W) -> (N, C, H, W)."""
+        untouched, modulated = x.chunk(2, dim=1)
+        return torch.cat([untouched, torch.addcmul(sft_shift, modulated, sft_scale)], dim=1)
 
 
 class ConstantInput(nn.Module):
@@ -164,6 +189,7 @@ class StyleGAN2Decoder(nn.Module):
         self.to_rgb1 = ToRGB(channels, features)
         self.style_convs = nn.ModuleList()
         self.to_rgbs = nn.ModuleList()
+        self.feature_transform = SpatialFeatureTransform()
         self.noises = nn.Module()
         self.noises.register_buffer("noise0", torch.randn(1, 1, 4, 4))
         for level_px in config.levels_px[1:]:
@@ -211,13 +237,7 @@ class StyleGAN2Decoder(nn.Module):
             first = 2 * level + 1
             x = self.style_convs[first - 1](x, style_codes[:, first], noise(first))
             if level < len(conditions):
-                x = spatial_feature_transform(x, *conditions[level])
+                x = self.feature_transform(x, *conditions[level])
             x = self.style_convs[first](x, style_codes[:, first + 1], noise(first + 1))
             image = to_rgb(x, style_codes[:, first + 2], image)
         return image
-
-
-def spatial_feature_transform(x: Tensor, sft_scale: Tensor, sft_shift: Tensor) -> Tensor:
-    """The second half of the channels scaled and shifted per pixel; the first half as it was."""
-    untouched, modulated = x.chunk(2, dim=1)
-    return torch.cat([untouched, torch.addcmul(sft_shift, modulated, sft_scale)], dim=1)

@@ -1,0 +1,129 @@
+"""What is computed pixel by pixel, in channels_last, on the threads of `threads`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gfpgan_core.threads import even_parts, in_parallel, threads
+
+_PARTS_A_THREAD = 4  # so that a thread that was late has less to catch up with
+
+
+def _rows_of(height: int) -> list[tuple[int, int]]:
+    return even_parts(height, -(-height // (_PARTS_A_THREAD * max(1, threads.count))))
+
+
+@threads.taken()
+def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`conv2d(image, weight, bias)` of (N, C_in, H, W) float32 and (C_out, C_in, 1, 1)."""
+    pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
+    count, height, width, _ = pixels.shape
+    matrix = np.ascontiguousarray(weight.detach().flatten(1).T.numpy())
+    out_channels = matrix.shape[1]
+    offset = np.zeros(out_channels, np.float32) if bias is None else bias.detach().numpy()
+    result = np.empty((count, height, width, out_channels), np.float32)
+    for n in range(count):
+
+        def work(rows: tuple[int, int], n: int = n) -> None:
+            _multiply(pixels[n], matrix, offset, *rows, result[n])  # type: ignore[call-arg]
+
+        in_parallel(work, _rows_of(height))
+    return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+
+@threads.taken()
+def to_few_channels(image: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """Each pixel of (N, C_in, H, W) times its image's weights, plus the bias.
+
+    Args:
+        image: float32.
+        weights: (N, C_out, C_in), of very few rows: a matrix product would not pay.
+        bias: (C_out,).
+    """
+    pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
+    count, height, width, _ = pixels.shape
+    result = np.empty((count, height, width, weights.shape[1]), np.float32)
+    matrices, offset = weights.detach().contiguous().numpy(), bias.detach().numpy()
+    for n in range(count):
+
+        def work(rows: tuple[int, int], n: int = n) -> None:
+            _project(pixels[n], matrices[n], offset, *rows, result[n])  # type: ignore[call-arg]
+
+        in_parallel(work, _rows_of(height))
+    return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+
+@threads.taken()
+def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The second half of the channels times `scale` plus `shift`; overwrites the image if it can.
+
+    Args:
+        image: (N, C, H, W), float32.
+        scale: (N, C / 2, H, W), as `shift`.
+    """
+    pixels, factor, offset = (
+        tensor.permute(0, 2, 3, 1).contiguous().numpy() for tensor in (image, scale, shift)
+    )
+    for n in range(len(pixels)):
+
+        def work(rows: tuple[int, int], n: int = n) -> None:
+            _scale_and_shift(pixels[n], factor[n], offset[n], *rows)  # type: ignore[call-arg]
+
+        in_parallel(work, _rows_of(pixels.shape[1]))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+def _multiply(
+    pixels: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    first: int,
+    last: int,
+    result: NDArray[np.float32],
+) -> None:
+    width, channels = pixels.shape[1:]
+    samples = pixels[first:last].reshape(((last - first) * width, channels))
+    products = result[first:last].reshape(((last - first) * width, result.shape[2]))
+    np.dot(samples, matrix, products)
+    for i in range(products.shape[0]):
+        for c in range(products.shape[1]):
+            products[i, c] += bias[c]
+
+
+@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+def _project(
+    pixels: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    first: int,
+    last: int,
+    result: NDArray[np.float32],
+) -> None:
+    _, width, channels = pixels.shape
+    for y in range(first, last):
+        for x in range(width):
+            for out in range(matrix.shape[0]):
+                total = np.float32(0)
+                for c in range(channels):
+                    total += pixels[y, x, c] * matrix[out, c]
+                result[y, x, out] = total + bias[out]
+
+
+@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+def _scale_and_shift(
+    pixels: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    first: int,
+    last: int,
+) -> None:
+    half = scale.shape[2]
+    for y in range(first, last):
+        for x in range(pixels.shape[1]):
+            for c in range(half):
+                pixels[y, x, half + c] = pixels[y, x, half + c] * scale[y, x, c] + shift[y, x, c]
