@@ -29,6 +29,10 @@ WORKING_SHORT_SIDE_PX = 640
 # of one group, of 17 to 40 px between the eyes; at 960 two, at 1280 none.
 _FINE_SHORT_SIDE_PX = 1280
 
+# Of two boxes, their intersection over their union. A face behind another's shoulder stays below.
+_SAME_FACE_OVERLAP = 0.3
+_PART_INSIDE = 0.7  # of its own box
+
 _CLOSE_UP_SIDE_PX = 224
 _CLOSE_UP_EYE_DISTANCE_PX = 40  # of 32, 40, 48, 64 and 80 the most precise for CenterFace
 _CLOSE_UP_MIN_SCORE = 0.3  # that there is a face is known already
@@ -145,11 +149,13 @@ def _moved(face: Face, to_from: geometry.Transform) -> Face:
 
 def _is_of(face: Face, known: Face) -> bool:
     """Whether a face found is a known one again, or an eye or a mouth of it taken for a face."""
-    if _landmark_distance(face, known) < eye_distance(known.landmarks) / 2:
+    a, b = face.box_xyxy, known.box_xyxy
+    shared = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+    own, its = np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])
+    if shared > _SAME_FACE_OVERLAP * (own + its - shared):
         return True
-    middle = face.landmarks.mean(axis=0)
-    within = (middle > known.box_xyxy[:2]).all() and (middle < known.box_xyxy[2:]).all()
-    return bool(within) and eye_distance(face.landmarks) < eye_distance(known.landmarks) / 2
+    inside = shared > _PART_INSIDE * own
+    return bool(inside) and eye_distance(face.landmarks) < eye_distance(known.landmarks) / 2
 
 
 def _landmark_distance(a: Face, b: Face) -> float:
