@@ -48,7 +48,7 @@ class _Side:
         return float(self._answer())
 
     def end(self) -> dict[str, Any]:
-        """Its peak memory, and the seconds of the last run's parts."""
+        """Its memory at the peak and with the models loaded; the last run's parts in seconds."""
         assert self.process.stdin
         self.process.stdin.close()
         last: dict[str, Any] = self._answer()
@@ -67,6 +67,7 @@ def _serve(row: str, who: str, folder: Path) -> None:
     if who != "upstream":
         keep_freed_memory()  # as the command line and the server do
     action = side(row, who, folder)
+    loaded_mib = _own_mib("VmRSS")
     picture = action.run()
     if row.split()[0] in _REFERENCE:
         np.save(folder / f"{who}.npy", picture)
@@ -77,14 +78,17 @@ def _serve(row: str, who: str, folder: Path) -> None:
         action.run()
         print(f"{_ANSWER}{time.perf_counter() - started}", flush=True)
     parts = {name: round(seconds, 3) for name, seconds in action.parts.items()}
-    last = {"peak_mib": _own_peak_mib(), "parts_s": parts}
+    last = {"peak_mib": _own_mib("VmHWM"), "loaded_mib": loaded_mib, "parts_s": parts}
     print(f"{_ANSWER}{json.dumps(last)}", flush=True)
 
 
-def _own_peak_mib() -> int:
-    """Not getrusage's: that one starts at what the process that started this one had."""
+def _own_mib(what: str) -> int:
+    """This process's memory: `VmRSS` now, `VmHWM` at its peak.
+
+    Not getrusage's peak: that one starts at what the process that started this one had.
+    """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    (line,) = (line for line in status.splitlines() if line.startswith(what))
     return int(line.split()[1]) // 1024
 
 
@@ -112,6 +116,7 @@ def measure(row: str, backend: str, repeats: int, folder: Path) -> dict[str, Any
         "ratio": round(ms["upstream"] / ms["ours"], 2),
         "upstream_peak_mib": ends["upstream"]["peak_mib"],
         "ours_peak_mib": ends["ours"]["peak_mib"],
+        "ours_loaded_mib": ends["ours"]["loaded_mib"],
         "largest_difference": difference,
         "ours_parts_s": ends["ours"]["parts_s"],
     }

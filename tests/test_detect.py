@@ -78,7 +78,7 @@ def test_a_face_half_hidden_behind_another_is_another() -> None:
         left, top, right, bottom = box
         x, y = (left + right) / 2, (top + bottom) / 2 + 10
         landmarks = np.array([[-eyes, -5], [eyes, -5], [0, 0], [-eyes, 5], [eyes, 5]]) / 2
-        return Face(np.array(box), landmarks + (x, y), 0.9)
+        return Face(np.array(box), np.add(landmarks, (x, y)), 0.9)
 
     front = face((20, 35, 100, 146), 38)
     assert not _is_of(face((11, 0, 70, 80), 15), front)
