@@ -8,10 +8,12 @@ import time
 from pathlib import Path as LocalPath
 from typing import Optional
 
+import torch
 from cog import BasePredictor, Input, Path
 
 from gfpgan_core import images
 from gfpgan_core.config import RestoreOptions
+from gfpgan_core.cores import allowed_cores
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
 from gfpgan_core.memory import keep_freed_memory
@@ -32,6 +34,7 @@ class Predictor(BasePredictor):
                 version is asked for.
         """
         keep_freed_memory()
+        torch.set_num_threads(allowed_cores())
         self.device = best_device()
         self.detector = load_detector("auto", self.device)
         self.masker = load_masker("auto", self.device)

@@ -95,10 +95,14 @@ def _photos(inputs: Iterable[Path]) -> Iterable[Path]:
 
 
 def _load(options: argparse.Namespace) -> FaceRestorer:
+    import torch
+
+    from gfpgan_core.cores import allowed_cores
     from gfpgan_core.memory import keep_freed_memory
     from gfpgan_core.pipeline import FaceRestorer
 
     keep_freed_memory()
+    torch.set_num_threads(allowed_cores())
     chosen = {
         "detector": options.detector,
         "mask": options.mask,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import math
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from gfpgan_core import compat, geometry
 from gfpgan_core.backends import channels_last
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
+from gfpgan_core.parts import even_parts
 from gfpgan_core.releases import BACKGROUNDS
 from gfpgan_core.weights import load_strictly, locate, read_state
 
@@ -81,8 +81,8 @@ class BackgroundUpsampler:
         scale = self.native_scale
         height, width = image.shape[:2]
         result = np.empty((height * scale, width * scale, 3), np.uint8)
-        for y, x in _tiles(height, width, tile_px):
-            bottom, right = min(y + tile_px, height), min(x + tile_px, width)
+        rows, columns = even_parts(height, tile_px), even_parts(width, tile_px)
+        for (y, bottom), (x, right) in itertools.product(rows, columns):
             top_seen, left_seen = self._seen_from(y), self._seen_from(x)
             part = image[top_seen : bottom + self.context_px, left_seen : right + self.context_px]
             seen = self._run(part)
@@ -111,13 +111,6 @@ class BackgroundUpsampler:
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
         scale = self.native_scale
         return np.asarray(enlarged[: height * scale, : width * scale], np.uint8)
-
-
-def _tiles(height: int, width: int, tile_px: int) -> Iterator[tuple[int, int]]:
-    """Top and left of each tile."""
-    for row in range(math.ceil(height / tile_px)):
-        for column in range(math.ceil(width / tile_px)):
-            yield row * tile_px, column * tile_px
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -6,7 +6,6 @@ after each operation, on the cores that ours want (1.17 against 1.67 s a face).
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,13 +58,6 @@ class _Threads:
 
 
 threads = _Threads()
-
-
-def even_parts(total: int, most: int) -> list[tuple[int, int]]:
-    """0..`total` in parts of nearly equal size, none above `most`."""
-    count = -(-total // most)
-    edges = [total * i // count for i in range(count + 1)]
-    return list(itertools.pairwise(edges))
 
 
 def scratch_of(size: int) -> NDArray[np.float32]:

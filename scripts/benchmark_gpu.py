@@ -81,7 +81,7 @@ def measure(device: str, face_size: int, seconds: float) -> dict[str, Any]:
         "ours": [],
     }
     expected = theirs(faces[:1].to(device), randomize_noise=False)[0].cpu()
-    for backend in ("torch", "compile"):
+    for backend in ("torch", "compile") if device.startswith("cuda") else ("torch",):
         run = load_backend(ours, backend, device)
         for batch in _BATCHES:
             faces_per_s = rate(lambda r=run, n=batch: r(faces[:n]), device, batch, seconds)  # type: ignore[misc]

@@ -46,10 +46,10 @@ def test_tiles_cover_the_image_exactly(height: int, width: int) -> None:
 
 def test_tiles_shrink_until_memory_suffices() -> None:
     image = np.full((300, 300, 3), 50, np.uint8)
-    network = _Doubling(200 * 200, _OUT_OF_MEMORY)
+    network = _Doubling(197 * 197, _OUT_OF_MEMORY)
     enlarged = BackgroundUpsampler(network, 2, tile_px=400)(image, (600, 600))
     assert enlarged.shape == (600, 600, 3) and (enlarged == 50).all()
-    assert network.sizes[:3] == [300 * 300, 248 * 248, 148 * 148]  # 400, 200, 100 px and context
+    assert network.sizes[:3] == [300 * 300, 198 * 198, 148 * 148]  # 300, 150, 100 px and context
 
 
 def test_memory_that_never_suffices_is_said_and_other_errors_arent_retried() -> None:

@@ -19,7 +19,7 @@ from gfpgan_core.releases import BACKGROUNDS, RELEASES
 
 # Each layer may import itself only where listed, and anything in the layers before it.
 LAYERS = (
-    {"errors", "config", "memory"},
+    {"errors", "config", "memory", "cores", "parts"},
     {"networks", "convert", "releases", "geometry", "compat"},
     {"images", "weights"},
     {"threads"},
