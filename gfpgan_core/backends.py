@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from gfpgan_core.config import Backend, GeneratorConfig
 from gfpgan_core.errors import InputError
+from gfpgan_core.memory import release_freed_memory
 from gfpgan_core.weights import Network, cache_folder
 
 _logger = logging.getLogger(__name__)
@@ -185,8 +187,10 @@ def _openvino(network: Network, precision: str) -> Runner:
         "CACHE_DIR": str(folder),
     }
     request = core.compile_model(path, "CPU", settings).create_infer_request()
+    release_once = functools.cache(release_freed_memory)
 
     def restore(lq: Tensor) -> Tensor:
+        release_once()  # the network that was converted may be gone by now
         faces = []
         for face in lq:  # the shape is fixed: one face fills the cores
             output = request.infer([face[None].contiguous().numpy()])[0]

@@ -100,7 +100,7 @@ class FaceRestorer:
         device: str = "cpu",
         backend: str = "auto",
     ) -> None:
-        self.network = network
+        self.face_size_px = network.config.face_size_px
         self.run = load_backend(network, backend, device)
         self.detector = detector
         self.masker = masker
@@ -194,10 +194,6 @@ class FaceRestorer:
                 yield _attempt(lambda w=work, r=restored: self._finish(w, r))  # type: ignore[misc]
 
     @property
-    def _size_px(self) -> int:
-        return self.network.config.face_size_px
-
-    @property
     def _batch_faces(self) -> int:
         return _CPU_BATCH_FACES if torch.device(self.device).type == "cpu" else _GPU_BATCH_FACES
 
@@ -212,14 +208,14 @@ class FaceRestorer:
                         f"the photo is {width}x{height} px; an aligned face is square:"
                         " crop it, or leave `aligned` off so that faces are found"
                     )
-                whole = geometry.resize(photo.rgb, (self._size_px, self._size_px))
-                to_crop = geometry.scaling((width, height), (self._size_px, self._size_px))
+                whole = geometry.resize(photo.rgb, (self.face_size_px, self.face_size_px))
+                to_crop = geometry.scaling((width, height), (self.face_size_px, self.face_size_px))
                 work.crops = [Crop(np.asarray(whole, np.uint8), to_crop)]
                 return work
             faces = self.detector(photo.rgb, options.min_score)
             faces = [f for f in faces if eye_distance(f.landmarks) >= options.min_eye_distance_px]
             work.faces = select(faces, options.faces, (width, height))
-            work.crops = [align(photo.rgb, face, self._size_px) for face in work.faces]
+            work.crops = [align(photo.rgb, face, self.face_size_px) for face in work.faces]
         return work
 
     def _restore_crops(self, works: list[_Work]) -> list[ImageU8]:
