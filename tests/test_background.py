@@ -49,7 +49,7 @@ def test_tiles_shrink_until_memory_suffices() -> None:
     network = _Doubling(197 * 197, _OUT_OF_MEMORY)
     enlarged = BackgroundUpsampler(network, 2, tile_px=400)(image, (600, 600))
     assert enlarged.shape == (600, 600, 3) and (enlarged == 50).all()
-    assert network.sizes[:3] == [300 * 300, 198 * 198, 148 * 148]  # 300, 150, 100 px and context
+    assert network.sizes[:3] == [300 * 300, 200 * 200, 148 * 148]  # 300, 150, 100 px and context
 
 
 def test_memory_that_never_suffices_is_said_and_other_errors_arent_retried() -> None:
