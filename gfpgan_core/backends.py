@@ -122,9 +122,8 @@ class _GpuRunner:
         self.network = network
         self.dtype = half_dtype(device)
         channels_last(network)
-        fast: nn.Module = twin(network)
-        if self.dtype != torch.float32:
-            fast = copy.deepcopy(network).to(self.dtype)
+        in_float32 = self.dtype == torch.float32
+        fast = twin(network) if in_float32 else copy.deepcopy(network).to(self.dtype)
         self.fast: Callable[[Tensor], Tensor] = _image_of(fast)
         self.batches: tuple[int, ...] = ()
         if compiled:
