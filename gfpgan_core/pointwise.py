@@ -22,7 +22,7 @@ def _rows_of(height: int) -> list[tuple[int, int]]:
 def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`conv2d(image, weight, bias)` of (N, C_in, H, W) float32 and (C_out, C_in, 1, 1)."""
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
-    count, height, width, _ = pixels.shape
+    count, height, width, in_channels = pixels.shape
     matrix = np.ascontiguousarray(weight.detach().flatten(1).T.numpy())
     out_channels = matrix.shape[1]
     offset = np.zeros(out_channels, np.float32) if bias is None else bias.detach().numpy()
@@ -30,7 +30,10 @@ def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     for n in range(count):
 
         def work(rows: tuple[int, int], n: int = n) -> None:
-            _multiply(pixels[n], matrix, offset, *rows, result[n])  # type: ignore[call-arg]
+            samples = pixels[n, slice(*rows)].reshape(-1, in_channels)
+            products = result[n, slice(*rows)].reshape(-1, out_channels)
+            np.matmul(samples, matrix, out=products)
+            products += offset
 
         in_parallel(work, _rows_of(height))
     return torch.from_numpy(result).permute(0, 3, 1, 2)
@@ -76,24 +79,6 @@ def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
         in_parallel(work, _rows_of(pixels.shape[1]))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
-def _multiply(
-    pixels: NDArray[np.float32],
-    matrix: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    first: int,
-    last: int,
-    result: NDArray[np.float32],
-) -> None:
-    width, channels = pixels.shape[1:]
-    samples = pixels[first:last].reshape(((last - first) * width, channels))
-    products = result[first:last].reshape(((last - first) * width, result.shape[2]))
-    np.dot(samples, matrix, products)
-    for i in range(products.shape[0]):
-        for c in range(products.shape[1]):
-            products[i, c] += bias[c]
 
 
 @njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot loads it later; its threads are set here
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
@@ -64,7 +63,7 @@ def scratch_of(size: int) -> NDArray[np.float32]:
     """The thread's own memory, kept between layers, since fresh pages cost time."""
     if getattr(_scratch, "array", None) is None or _scratch.array.size < size:
         _scratch.array = np.empty(size, np.float32)
-    return _scratch.array
+    return _scratch.array[:size]
 
 
 def in_parallel(work: Callable[[tuple[int, int]], None], parts: list[tuple[int, int]]) -> None:

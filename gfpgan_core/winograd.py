@@ -7,7 +7,7 @@ Those of a bilinearly enlarged image as nine 1x1 convolutions of the small one, 
 the enlarging: 36 multiplications for 16 output pixels too, and nothing to correct at the border.
 
 A thread takes a few tiles at a time, so that they stay in its cache from the input's transform over
-the matrix products (scipy's BLAS, called by numba) to the output's with noise, bias and leaky ReLU.
+the matrix products (numpy's BLAS) to the output's with noise, bias and leaky ReLU.
 """
 
 from __future__ import annotations
@@ -101,8 +101,14 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, finish: Finish) 
         last = finish.of(n)
 
         def work(part: tuple[int, int], n: int = n, scale: Any = scale, last: Any = last) -> None:
-            scratch = scratch_of(36 * (part[1] - part[0]) * (in_channels + out_channels))
-            _winograd(pixels[n], u, scale, *last, *part, scratch, result[n])  # type: ignore[call-arg]
+            first, count = part[0], part[1] - part[0]
+            split = 36 * count * in_channels
+            scratch = scratch_of(split + 36 * count * out_channels)
+            v = scratch[:split].reshape(36, count, in_channels)
+            m = scratch[split:].reshape(36, count, out_channels)
+            _transform_input(pixels[n], scale, first, v)
+            np.matmul(v, u, out=m)
+            _transform_output(m, *last, first, result[n])  # type: ignore[call-arg]
 
         in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
@@ -123,7 +129,7 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
         finish: what follows.
     """
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
-    count, height, width, _ = pixels.shape
+    count, height, width, in_channels = pixels.shape
     out_channels = taps.shape[2] // 9
     result = np.empty((count, 2 * height, 2 * width, out_channels), np.float32)
     row = width * 9 * out_channels
@@ -135,8 +141,20 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
         last = finish.of(n)
 
         def work(part: tuple[int, int], n: int = n, weight: Any = weight, last: Any = last) -> None:
-            scratch = scratch_of((at_once + 2) * row)
-            _enlarged(pixels[n], weight, *last, *part, at_once, scratch, result[n])  # type: ignore[call-arg]
+            line = np.empty((width, 3, out_channels), np.float32)
+            # Products of the rows from `first` - 1 to `past`; two are there from the round before.
+            rows = scratch_of((at_once + 2) * row).reshape(at_once + 2, width, 9 * out_channels)
+            for first in range(*part, at_once):
+                past = min(first + at_once, part[1])
+                start, stop = max(first - 1, 0), min(past + 1, height)
+                if first > part[0]:
+                    rows[:2] = rows[at_once:]
+                    start = first + 1
+                base = start - first + 1
+                products = rows[base : base + stop - start].reshape(-1, 9 * out_channels)
+                np.matmul(pixels[n, start:stop].reshape(-1, in_channels), weight, out=products)
+                by_tap = rows.reshape(at_once + 2, width, 9, out_channels)
+                _combine(by_tap, *last, first, past, line, result[n])  # type: ignore[call-arg]
 
         in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
@@ -165,45 +183,6 @@ def _bilinear_taps(odd: int, first: bool, last: bool) -> Any:
 
 
 @njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
-def _enlarged(
-    pixels: NDArray[np.float32],
-    taps: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    slope: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    first_row: int,
-    last_row: int,
-    at_once: int,
-    scratch: NDArray[np.float32],
-    result: NDArray[np.float32],
-) -> None:
-    """Rows of (H, W, C_in) pixels to twice as many of the (2H, 2W, C_out) result."""
-    height, width, in_channels = pixels.shape
-    channels = result.shape[2]
-    rows = scratch[: (at_once + 2) * width * 9 * channels].reshape(
-        (at_once + 2, width * 9 * channels)
-    )
-    line = np.empty((width, 3, channels), np.float32)
-    for first in range(first_row, last_row, at_once):
-        last = min(first + at_once, last_row)
-        # Slot 0 holds the row before `first`, the last one that after `last`; two are there already
-        # from the round before.
-        start, stop = max(first - 1, 0), min(last + 1, height)
-        if first > first_row:
-            rows[0], rows[1] = rows[at_once], rows[at_once + 1]
-            start = first + 1
-        count = stop - start
-        if count > 0:
-            base = start - first + 1
-            products = rows[base : base + count].reshape((count * width, 9 * channels))
-            samples = pixels[start:stop].reshape((count * width, in_channels))
-            np.dot(samples, taps, products)
-        a = rows.reshape((at_once + 2, width, 9, channels))
-        _combine(a, scale, bias, slope, noise, first, last, line, result)
-
-
-@njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _combine(
     a: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -277,32 +256,6 @@ def _at(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
 
 
 @njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
-def _winograd(
-    pixels: NDArray[np.float32],
-    u: NDArray[np.float32],
-    in_scale: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    slope: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    first: int,
-    last: int,
-    scratch: NDArray[np.float32],
-    result: NDArray[np.float32],
-) -> None:
-    """Tiles of (H, W, C_in) pixels, row by row, to those of the (H, W, C_out) result."""
-    in_channels, out_channels = u.shape[1], u.shape[2]
-    count = last - first
-    split = 36 * count * in_channels
-    v = scratch[:split].reshape((36, count, in_channels))
-    m = scratch[split : split + 36 * count * out_channels].reshape((36, count, out_channels))
-    _transform_input(pixels, in_scale, first, v)
-    for k in range(36):
-        np.dot(v[k], u[k], m[k])
-    _transform_output(m, scale, bias, slope, noise, first, result)
-
-
-@njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _transform_input(
     pixels: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -336,7 +289,7 @@ def _transform_input(
                 v[18 + j, tile, c], v[24 + j, tile, c], v[30 + j, tile, c] = r[3], r[4], r[5]
 
 
-@njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _transform_output(
     m: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -351,7 +304,6 @@ def _transform_output(
     across = width // 4
     noisy = noise.shape[0] > 0
     d = np.empty((4, 6, channels), np.float32)
-    n = np.zeros(4, np.float32)
     for tile in range(m.shape[1]):
         top = 4 * ((first + tile) // across)
         left = 4 * ((first + tile) % across)
@@ -368,9 +320,10 @@ def _transform_output(
                 d[0, j, c], d[1, j, c], d[2, j, c], d[3, j, c] = r[0], r[1], r[2], r[3]
         for i in range(4):
             y = top + i
-            if noisy:
-                n[:] = noise[y, left : left + 4]
-            n0, n1, n2, n3 = n[0], n[1], n[2], n[3]
+            n0 = noise[y, left] if noisy else np.float32(0)
+            n1 = noise[y, left + 1] if noisy else np.float32(0)
+            n2 = noise[y, left + 2] if noisy else np.float32(0)
+            n3 = noise[y, left + 3] if noisy else np.float32(0)
             for c in range(channels):
                 r = _at(d[i, 0, c], d[i, 1, c], d[i, 2, c], d[i, 3, c], d[i, 4, c], d[i, 5, c])
                 s, b, k = scale[c], bias[c], slope[c]
