@@ -35,7 +35,7 @@ def test_centerface_finds_the_portrait(centerface: FaceDetector, portrait: Image
     assert top < MARKED[:, 1].min() and bottom > MARKED[:, 1].max()
 
 
-@pytest.mark.parametrize("factor", [0.5, 2, 4])
+@pytest.mark.parametrize("factor", [0.2, 0.5, 2, 4])
 def test_landmarks_scale_with_the_photo(
     centerface: FaceDetector, portrait: ImageU8, factor: float
 ) -> None:
