@@ -245,12 +245,12 @@ def test_compact_ships_with_the_package_and_is_small() -> None:
     assert path.stat().st_size <= 40e6
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="2.6 imports one for any tensor on meta")
 def test_loading_needs_no_compiler() -> None:
     """Initial values computed on `meta` import one, with sympy: a second and 140 MB."""
     code = (
-        "import sys, torch; before = set(sys.modules);"  # torch 2.6 itself imports sympy
-        " from gfpgan_core.weights import load; load('compact');"
-        " print([n for n in ('sympy', 'torch._dynamo') if n in sys.modules and n not in before])"
+        "import sys; from gfpgan_core.weights import load; load('compact');"
+        " print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
