@@ -28,7 +28,7 @@ from gfpgan_core.winograd import (
 
 # Below these, measured on AVX-512, Winograd's transforms cost what the products save.
 _MIN_CHANNELS = 32
-_MIN_SIDE_PX = 64
+_MIN_SIDE_PX = 32
 
 
 def accelerated(network: nn.Module) -> nn.Module:
@@ -100,7 +100,7 @@ class TapsBilinearConv2d(nn.Module):
         slope = torch.full((out_channels,), conv.slope)
         assert conv.bias is not None
         self._finish = Finish(torch.ones(1, out_channels), conv.bias, slope)
-        self._taps = taps_of(conv.weight)[None]
+        self._taps = _lay_out_as_taps(conv.weight)[None]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float32:
@@ -117,7 +117,7 @@ class FastStyleConv(nn.Module):
         conv: ModulatedConv2d = style_conv.modulated_conv
         self._bias = style_conv.bias.flatten()
         self._slope = torch.full((len(self._bias),), 0.2)
-        self._prepared: Tensor | None = taps_of(conv.weight[0]) if conv.upsample else None
+        self._prepared = _lay_out_as_taps(conv.weight) if conv.upsample else None
         self._weight_energy = conv.weight_energy()
 
     def forward(self, x: Tensor, style_code: Tensor, noise: Tensor) -> Tensor:
@@ -176,6 +176,14 @@ class PointwiseConv2d(nn.Module):
         if x.dtype != torch.float32:
             return self.conv(x)
         return convolve_1x1(x, self.conv.weight, self.conv.bias)
+
+
+def _lay_out_as_taps(weight: Tensor) -> Tensor:
+    """The taps of a (1,) C_out, C_in, 3, 3 parameter, which becomes a view of them: one copy."""
+    taps = taps_of(weight.detach()[0] if weight.ndim == 5 else weight)
+    laid_out = taps.view(-1, 3, 3, taps.shape[1] // 9).permute(3, 0, 1, 2)
+    weight.data = laid_out[None] if weight.ndim == 5 else laid_out
+    return taps
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
