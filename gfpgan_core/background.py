@@ -107,7 +107,7 @@ class BackgroundUpsampler:
         planes = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))
         batch = planes[None].to(self.device, self.dtype) / 255
         output: Tensor = self.network(batch)
-        levels = output[0].float().clamp(0, 1).mul(255).round().byte()
+        levels = output[0].float().clamp_(0, 1).mul_(255).round_().byte()
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
         scale = self.native_scale
         return np.asarray(enlarged[: height * scale, : width * scale], np.uint8)
