@@ -10,8 +10,9 @@ from typing import get_args
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gfpgan_core import geometry, images
@@ -20,6 +21,7 @@ from gfpgan_core.config import MaskKind
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.memory import returning_freed_memory
+from gfpgan_core.parts import even_parts
 from gfpgan_core.releases import PARSING, PARSING_FAST, WeightFile
 from gfpgan_core.weights import is_present, load_strictly, locate, read_state
 
@@ -35,6 +37,7 @@ _FEATHER_SIGMA_PX = 11.0
 _CLASS_COUNT = 19
 _PARSING_SIZE_PX = 512
 _GPU_BATCH = 8  # on the CPU one face fills the cores
+_PADDED_BYTES = 72 << 20  # of a padded image; larger ones are padded part by part
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,102 @@ def load_parser(parser: Parser, path: Path, device: str) -> nn.Module:
     state, _ = read_state(path)
     load_strictly(network, state, path)
     network.eval().requires_grad_(False)
+    _leave_out_copies(network)
     _fold_normalisations(network)
+    _replace_layers(network)
     channels_last(network)
     return network.to(device)
+
+
+def _leave_out_copies(network: nn.Module) -> None:
+    """ParseNet's layers without a normalisation or activation multiply by 1 instead: 64 MB each."""
+    for layer in network.modules():
+        norm, relu = getattr(layer, "norm", None), getattr(layer, "relu", None)
+        if not isinstance(getattr(norm, "norm", nn.Identity()), nn.Module):
+            layer.norm = nn.Identity()
+        if not isinstance(getattr(relu, "func", nn.Identity()), nn.Module):
+            layer.relu = nn.Identity()
 
 
 def _fold_normalisations(network: nn.Module) -> None:
     """Takes ParseNet's batch normalisations into the convolutions before them: the same result."""
     for layer in network.modules():
         conv, norm = getattr(layer, "conv2d", None), getattr(layer, "norm", None)
-        if conv is not None and norm is not None and isinstance(norm.norm, nn.BatchNorm2d):
-            layer.conv2d = fuse_conv_bn_eval(conv, norm.norm)
-            norm.norm = nn.Identity()
+        batch_norm = getattr(norm, "norm", None)
+        if conv is not None and isinstance(batch_norm, nn.BatchNorm2d):
+            layer.conv2d = fuse_conv_bn_eval(conv, batch_norm)
+            layer.norm = nn.Identity()
+
+
+def _replace_layers(network: nn.Module) -> None:
+    """Replaces ParseNet's layers, which enlarge and pad whole images before they convolve them."""
+    for module in list(network.modules()):
+        for name, layer in list(module.named_children()):
+            conv, relu = getattr(layer, "conv2d", None), getattr(layer, "relu", None)
+            if not isinstance(conv, nn.Conv2d) or not isinstance(relu, nn.Module):
+                continue
+            doubles = layer.scale_func(torch.zeros(1, 1, 1, 1)).shape[2] == 2  # type: ignore[operator]
+            new = NearestConv2d(conv) if doubles else ReflectedConv2d(conv)
+            setattr(module, name, nn.Sequential(new, relu))
+
+
+class NearestConv2d(nn.Module):
+    """`conv2d` (3x3) of an image doubled by repeating its pixels and padded by reflection.
+
+    An output pixel sees 2x2 pixels of the small image, which ones its parity tells: four 2x2
+    convolutions.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.bias = conv.bias
+        rows = [_pairs_summed(conv.weight.detach(), 2, parity) for parity in (0, 1)]
+        both = [_pairs_summed(row, 3, parity) for row in rows for parity in (0, 1)]
+        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in both)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        # Of an enlarged image, reflected and repeated borders are the same.
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        shape = (count, len(self.weights[0]), 2 * height, 2 * width)
+        result = x.new_empty(shape).contiguous(memory_format=torch.channels_last)
+        for n, weight in enumerate(self.weights):
+            i, j = divmod(n, 2)
+            seen = padded[:, :, i : i + height + 1, j : j + width + 1]
+            result[:, :, i::2, j::2] = F.conv2d(seen, weight, self.bias)
+        return result
+
+
+class ReflectedConv2d(nn.Module):
+    """`conv2d` (3x3) of an image padded by reflection; a large one some rows at a time."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        stride = self.conv.stride[0]
+        out_height, out_width = -(-height // stride), -(-width // stride)
+        row_bytes = stride * x[:, :, :1].numel() * x.element_size()
+        parts = even_parts(out_height, max(1, _PADDED_BYTES // row_bytes))
+        if len(parts) == 1:
+            return self.conv(F.pad(x, (1, 1, 1, 1), mode="reflect"))
+        shape = (count, self.conv.out_channels, out_height, out_width)
+        result = x.new_empty(shape).contiguous(memory_format=torch.channels_last)
+        for first, last in parts:
+            top, bottom = first * stride - 1, (last - 1) * stride + 2
+            part = x[:, :, max(top, 0) : bottom]
+            sides = (1, 1, int(top < 0), int(bottom > height))
+            result[:, :, first:last] = self.conv(F.pad(part, sides, mode="reflect"))
+        return result
+
+
+def _pairs_summed(weight: Tensor, axis: int, parity: int) -> Tensor:
+    """Three taps to two along an axis: at even pixels the last two see the same, else the first."""
+    first, middle, last = weight.split(1, axis)
+    two = (first, middle + last) if parity == 0 else (first + middle, last)
+    return torch.cat(two, axis)
 
 
 def parsing_masker(parser: Parser, network: nn.Module, device: str) -> Masker:
