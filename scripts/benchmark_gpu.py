@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +25,7 @@ from torch import Tensor
 from gfpgan_core.backends import half_dtype, load_backend
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.images import from_pm1
-from gfpgan_core.masks import PARSERS, parsing_masker
+from gfpgan_core.masks import PARSERS, load_parser, parsing_masker
 from gfpgan_core.weights import build, load_strictly
 from scripts.benchmark_sides import upstream_generator
 
@@ -93,7 +94,11 @@ def measure(device: str, face_size: int, seconds: float, keep: Callable[[Any], N
         }
 
     def masked(name: str) -> dict[str, float]:
-        masker = parsing_masker(PARSERS[name], PARSERS[name].build().eval().to(device), device)
+        parser = PARSERS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "parser.pth"
+            torch.save(parser.build().state_dict(), path)
+            masker = parsing_masker(parser, load_parser(parser, path, device), device)
         crops = [from_pm1(face) for face in faces[:4]]
         return {"masks_per_s": rate(lambda: masker(crops), device, len(crops), seconds)}
 
