@@ -6,11 +6,13 @@ import dataclasses
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 import upstream
 
 from gfpgan_core import geometry, images
@@ -20,6 +22,7 @@ from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights import save_safetensors
 
 ROOT = Path(__file__).parent.parent
+HANG_S = 1800  # ends a process that hangs; no test depends on how long one takes
 SAMPLE = ROOT / "assets" / "sample_degraded.jpg"
 PORTRAIT = ROOT / "assets" / "sample.jpg"
 
@@ -91,3 +94,21 @@ def faces(portrait: ImageU8, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         images.write(folder / f"{i}.png", images.encode(crop, None, "png"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Random weights: what the features see doesn't matter here."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("features") / "mobilenet.pth"
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from more, which wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 import yaml
-from conftest import ROOT, TINY
+from conftest import HANG_S, ROOT, TINY
 
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
@@ -96,7 +96,7 @@ def test_twenty_steps_killed_resumed_exported_and_used(
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=HANG_S,
         )
         assert result.returncode == 0, result.stderr
         return result.stdout

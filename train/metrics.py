@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
 from gfpgan_core.releases import ARCFACE
@@ -85,11 +84,21 @@ def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Between Gaussians fitted to (N, D) features (arXiv 1706.08500): FID with Inception's.
 
     Of N under some thousand samples it is biased upwards: compare runs of the same faces only.
+
+    The trace of sqrt(A B) is the sum of the singular values of R_a R_b^T, where A = R_a^T R_a and
+    B = R_b^T R_b: exact also where N is below D and the covariances are singular.
     """
+    factor_a, factor_b = _covariance_factor(a), _covariance_factor(b)
     mean = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
-    covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    cross = np.real(np.trace(np.atleast_2d(sqrtm(np.atleast_2d(covariance_a @ covariance_b)))))
-    return float(mean + np.trace(covariance_a) + np.trace(covariance_b) - 2 * cross)
+    traces = np.square(factor_a).sum() + np.square(factor_b).sum()
+    cross = np.linalg.svd(factor_a @ factor_b.T, compute_uv=False).sum()
+    return float(mean + traces - 2 * cross)
+
+
+def _covariance_factor(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, D) to R of at most D rows, where R^T R is the covariance."""
+    centered = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
+    return np.asarray(np.linalg.qr(centered, mode="r"), np.float64)
 
 
 @torch.no_grad()

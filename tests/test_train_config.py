@@ -1,0 +1,66 @@
+"""Configuration files of trainings: they resolve, and mistakes are named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from gfpgan_core.errors import InputError
+from train.__main__ import main
+from train.config import load_config
+
+
+def test_config_files_resolve_and_mistakes_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(ROOT / "configs" / "compact.yaml", ["steps=5", "losses.pyramid=0"])
+    assert (config.steps, config.losses.pyramid, config.learning_rate) == (5, 0, 3e-4)
+    for override, text in (
+        ("stepz=5", "unknown key stepz"),
+        ("steps=many", "steps is 'many'; it takes a int"),
+        (
+            "losses.magic=1",
+            "unknown key losses.magic; allowed here: adversarial, component",
+        ),
+        ("generator.face_size_px=500", "power of two"),
+        ("degradation.noise_sigma=[1]", "noise_sigma is .* 2 values"),
+        ("steps", "is no override"),
+        ("precision=fp8", "precision is 'fp8'"),
+    ):
+        with pytest.raises(InputError, match=text):
+            load_config(ROOT / "configs" / "compact.yaml", [override])
+    path = tmp_path / "broken.yaml"
+    path.write_text("run_folder: [")
+    assert main(["--config", str(path)]) == 1
+    assert "can't read the configuration" in capsys.readouterr().err
+    assert main(["--config", str(ROOT / "configs" / "compact.yaml"), "--dry-run"]) == 0
+    assert "face_size_px: 512" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_resolves(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    resolved = yaml.safe_load(said)
+    assert {"losses", "degradation", "steps"} <= set(resolved)
+    assert "# generator: " in said
+    without = ("compact_first_stage", "compact_third_stage")
+    assert ("# discriminator: " in said) == (path.stem not in without)
+
+
+def test_presets_of_degradations_can_be_named_and_changed() -> None:
+    path = ROOT / "configs" / "gfpgan_v1.yaml"
+    chosen = load_config(path, ["degradation=second_order"]).degradation
+    assert chosen.second_probability == 0.8
+    changed = load_config(
+        path, ["degradation={preset: second_order, noise_sigma: [1, 2]}"]
+    ).degradation
+    assert changed == dataclasses.replace(chosen, noise_sigma=(1.0, 2.0))
+    with pytest.raises(InputError, match="presets: paper, second_order"):
+        load_config(path, ["degradation=magic"])

@@ -1,0 +1,122 @@
+"""Tiny trainings that several tests run, in this process and in others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import HANG_S, ROOT, TINY
+
+from train import checkpoint
+from train.checkpoint import Checkpoint
+from train.config import DiscriminatorConfig, LossConfig, TrainConfig
+from train.loop import train
+
+
+def tiny_run(faces: Path, run: Path, **values: object) -> TrainConfig:
+    defaults: dict[str, object] = {
+        "run_folder": str(run),
+        "train_faces": str(faces),
+        "generator": dataclasses.replace(TINY, residual=True),
+        "steps": 6,
+        "batch_size": 2,
+        "workers": 0,
+        "checkpoint_every_steps": 2,
+        "warmup_steps": 2,
+        "log_every_steps": 1,
+    }
+    return TrainConfig(**defaults | values)  # type: ignore[arg-type]
+
+
+def full_run(faces: Path, run: Path, mobilenet: str, **values: object) -> TrainConfig:
+    """Every term but the identity's, at a tiny size."""
+    defaults: dict[str, object] = {
+        "losses": LossConfig(
+            pyramid_end_step=4,
+            ssim=0.1,
+            detail=0.1,
+            gradient=0.1,
+            perceptual=0.1,
+            style=1,
+            perceptual_backbone="mobilenet_v2",
+            perceptual_weights=mobilenet,
+            adversarial=0.1,
+            component_adversarial=0.1,
+            component_style=1,
+            r1_every_steps=2,
+        ),
+        "discriminators": DiscriminatorConfig(
+            narrow=0.125, component_narrow=0.125, stddev_group=2, warmup_steps=1
+        ),
+    }
+    return tiny_run(faces, run, **defaults | values)
+
+
+def prior_run(faces: Path, run: Path, **values: object) -> TrainConfig:
+    defaults: dict[str, object] = {
+        "objective": "prior",
+        "generator": dataclasses.replace(TINY, mlp_layers=2),
+        "discriminators": DiscriminatorConfig(narrow=0.125, stddev_group=2),
+        "losses": LossConfig(r1_every_steps=2, path_length_every_steps=2),
+    }
+    return tiny_run(faces, run, **defaults | values)
+
+
+Maker = Callable[..., TrainConfig]
+
+
+def makers(mobilenet: str) -> dict[str, Maker]:
+    return {
+        "pixels": tiny_run,
+        "full": lambda faces, run, **v: full_run(faces, run, mobilenet, **v),
+        "prior": prior_run,
+    }
+
+
+def newest(run: Path) -> Checkpoint:
+    found = checkpoint.load_newest(run)
+    assert found is not None
+    return found
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def interrupt_after(config: TrainConfig, steps: int) -> None:
+    """Runs a training that breaks down in the middle."""
+
+    def fail(step: int, _: dict[str, float]) -> None:
+        if step == steps:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train(config, fail)
+
+
+def run_process(
+    config: TrainConfig, path: Path, *launcher: str
+) -> subprocess.CompletedProcess[str]:
+    """A real training process, or several."""
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
+    command = [sys.executable, *launcher, "-m", "train", "--config", str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
+    )
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
