@@ -46,8 +46,13 @@ class GeneratorConfig:
     """`fir`: StyleGAN2's [1,3,3,1] filters, as in the original v1; `bilinear`: the clean form."""
     residual: bool = False
     """Add the degraded crop to the output, so that the network learns the difference only."""
+    level_factors: tuple[tuple[int, float], ...] = ()
+    """Width of single levels relative to the other fields: pairs of (side in pixels, factor)."""
 
     def __post_init__(self) -> None:
+        # JSON and YAML give lists; as tuples, equal configurations compare as equal.
+        pairs = tuple((int(level), float(factor)) for level, factor in self.level_factors)
+        object.__setattr__(self, "level_factors", pairs)
         size = self.face_size_px
         _require(
             8 <= size <= 1024 and size & (size - 1) == 0,
@@ -66,6 +71,12 @@ class GeneratorConfig:
             self.resampling in ("bilinear", "fir"),
             f"resampling is {self.resampling!r}; allowed: 'bilinear', 'fir'",
         )
+        for level, factor in pairs:
+            _require(
+                level in self.levels_px and 0 < factor <= 8,
+                f"level_factors has ({level}, {factor}); allowed: a level of"
+                f" {', '.join(map(str, self.levels_px))} px with a factor above 0, at most 8",
+            )
         _require(
             min(self.unet_channels(level) for level in self.levels_px) >= 1,
             f"narrow {self.narrow} leaves no channel at {size} px: enlarge it",
@@ -83,11 +94,15 @@ class GeneratorConfig:
 
     def decoder_channels(self, level_px: int) -> int:
         """Channels of the StyleGAN2 decoder at a level."""
-        return int(full_channels(level_px, self.channel_multiplier) * self.narrow)
+        return int(self._full_channels(level_px) * self.narrow)
 
     def unet_channels(self, level_px: int) -> int:
         """Channels of the U-Net at a level: half of the decoder's."""
-        return int(full_channels(level_px, self.channel_multiplier) * (self.narrow * 0.5))
+        return int(self._full_channels(level_px) * (self.narrow * 0.5))
+
+    def _full_channels(self, level_px: int) -> float:
+        factor = dict(self.level_factors).get(level_px, 1)
+        return full_channels(level_px, self.channel_multiplier) * factor
 
 
 def full_channels(level_px: int, channel_multiplier: int) -> int:

@@ -1,44 +1,42 @@
-"""Splits a folder of aligned faces into people to train on and people to measure on.
+"""Folders of aligned faces to people to train on, to choose a checkpoint by, and to report on.
 
-    python -m scripts.split_faces faces.csv SOURCE DESTINATION [--held-out 64]
+    python -m scripts.split_faces DESTINATION FOLDER [FOLDER ...] [--size 256] [--share 0.05]
 
-The CSV has columns `file` and `person`. DESTINATION/train and DESTINATION/heldout get links; all
-photos of a person go to the same side, and each held-out person gives one photo.
+FOLDER.csv beside a folder has the columns `file` and `person`, and may have `source` and `same_as`
+(`folder/file` of a worse copy of the photo in another folder, which is left out). Faces smaller
+than the size are left out. The same people are in the same set at every size.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import sys
 from pathlib import Path
 
-import numpy as np
+from gfpgan_core.errors import InputError
+from train.split import read_collection, split_by_person, without_replaced, write_sets
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path)
-    parser.add_argument("source", type=Path)
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 1 after a message on what was wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("destination", type=Path)
-    parser.add_argument("--held-out", type=int, default=64, help="people to measure on")
-    options = parser.parse_args()
-
-    with options.table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    people = sorted({row["person"] for row in rows})
-    chosen = np.random.default_rng(0).choice(len(people), options.held_out, replace=False)
-    held_out = {people[i] for i in chosen}
-    seen: set[str] = set()
-    for row in rows:
-        person = row["person"]
-        if person in held_out and person in seen:
-            continue
-        seen.add(person)
-        side = options.destination / ("heldout" if person in held_out else "train")
-        side.mkdir(parents=True, exist_ok=True)
-        (side / row["file"]).symlink_to((options.source / row["file"]).resolve())
-    print(f"{len(people) - len(held_out)} people to train on, {len(held_out)} to measure on")
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--size", type=int, default=512, help="side of the faces in pixels")
+    parser.add_argument("--share", type=float, default=0.05, help="of the people, to each of two")
+    options = parser.parse_args(arguments)
+    try:
+        faces = [face for folder in options.folders for face in read_collection(folder)]
+        sets = split_by_person(without_replaced(faces), options.share)
+        counts = write_sets(sets, options.destination, options.size)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(", ".join(f"{count} faces to {name}" for name, count in counts.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -53,7 +53,7 @@ def test_an_epoch_shows_every_face_once_and_degrades_it_anew_in_the_next(faces: 
         DegradationConfig(grey_probability=0),
         face_size_px=64,
         seed=7,
-        flip=False,
+        augmentation=AugmentationConfig(flip=False),
     )
     first, second = ([plain[5 * epoch + i] for i in range(5)] for epoch in (0, 1))
     for epoch in (first, second):

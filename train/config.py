@@ -12,6 +12,7 @@ import yaml
 
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
+from train.augmentation import AugmentationConfig
 from train.degradations import PRESETS, DegradationConfig
 
 _T = TypeVar("_T")
@@ -96,12 +97,15 @@ class TrainConfig:
     """`prior` trains the StyleGAN2 decoder alone, to start a restoration from."""
     start_from: str = ""
     """Release (v1.4, say) or file whose generator training starts from; empty: from nothing."""
+    adapt_start: bool = False
+    """Let the start differ from `generator` in size and width: see `train.grow`."""
     prior: str = ""
     """File of a prior, or `official` (StyleGAN2 on FFHQ): what the decoder starts from."""
     freeze_decoder: bool = False
     """Only the U-Net and the SFT layers learn: the paper's way with a good prior."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     validation_degradation: DegradationConfig = field(default_factory=DegradationConfig)
     losses: LossConfig = field(default_factory=LossConfig)
@@ -120,6 +124,8 @@ class TrainConfig:
     """Steps at which the rates are multiplied by `milestone_factor`."""
     milestone_factor: float = 0.5
     warmup_steps: int = 50
+    gradient_clip_norm: float = 0.0
+    """Largest norm of the generator's gradient, which is scaled down to it; 0: no limit."""
     ema_half_life_images: float = 1000
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast; weights, optimizers and losses stay in float32."""
@@ -148,8 +154,9 @@ class TrainConfig:
         for name in ("learning_rate", "ema_half_life_images", "milestone_factor"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; must be above 0")
-        if self.workers < 0 or self.warmup_steps < 0 or self.seed < 0:
-            raise InputError("workers, warmup_steps and seed must not be negative")
+        for name in ("workers", "warmup_steps", "seed", "gradient_clip_norm"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; must not be negative")
         if self.milestones and self.schedule == "cosine":
             raise InputError("milestones are for schedule: milestones; it is cosine")
         if self.start_from and self.prior:

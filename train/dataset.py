@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from gfpgan_core import images
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX
+from train.augmentation import AugmentationConfig, augment
 from train.components import Boxes, boxes_of, flip_boxes, scale_boxes, template_boxes
 from train.degradations import DegradationConfig, degrade
 from train.faces import Faces
@@ -50,14 +51,14 @@ class FaceDataset(Dataset[Sample]):
         face_size_px: int,
         seed: int,
         boxes: Mapping[str, Boxes] | None = None,
-        flip: bool = True,
+        augmentation: AugmentationConfig | None = None,
     ) -> None:
         self.faces = faces
         self.degradation = degradation
         self.face_size_px = face_size_px
         self.seed = seed
         self.boxes = boxes or {}
-        self.flip = flip
+        self.augmentation = augmentation or AugmentationConfig()
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def _order_of_epoch(self, epoch: int) -> NDArray[np.intp]:
@@ -72,9 +73,10 @@ class FaceDataset(Dataset[Sample]):
         boxes = boxes_of(name, self.boxes)
         boxes = template_boxes() if boxes is None else boxes
         boxes = scale_boxes(boxes, TEMPLATE_SIZE_PX, self.face_size_px)
-        if self.flip and rng.random() < 0.5:
+        if self.augmentation.flip and rng.random() < 0.5:
             gt = np.ascontiguousarray(gt[:, ::-1])
             boxes = flip_boxes(boxes, self.face_size_px)
+        gt, boxes = augment(gt, boxes, self.augmentation, rng)
         lq, gt = degrade(gt, self.degradation, rng)
         return Sample(
             images.to_pm1(lq),

@@ -136,6 +136,7 @@ def _batches(
         face_size_px=config.generator.face_size_px,
         seed=config.seed,
         boxes=_component_boxes(config, faces),
+        augmentation=config.augmentation,
     )
     on_gpu = accelerator.device.type == "cuda"
     loader = DataLoader(

@@ -82,8 +82,12 @@ def update(
     losses: dict[str, Tensor],
     accelerator: Accelerator,
     step: int,
+    *,
+    max_norm: float = math.inf,
 ) -> dict[str, float]:
     """One optimizer step with the gradients averaged over all processes; the losses likewise.
+
+    A gradient longer than `max_norm` is scaled down to it.
 
     Gradients are reduced here, in one message, and not by DistributedDataParallel: networks are
     called several times a step, and differentiated twice, which its hooks don't expect (StyleGAN3
@@ -100,7 +104,7 @@ def update(
             gradients, flat.split([g.numel() for g in gradients]), strict=True
         ):
             gradient.copy_(part.view_as(gradient))
-    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     values = torch.stack([*losses.values(), norm]).detach()
     if accelerator.num_processes > 1:
         values = accelerator.reduce(values, "mean")

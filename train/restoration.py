@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from train.config import LossConfig, TrainConfig
 from train.dataset import Sample
 from train.ema import Ema
 from train.features import load_identity, load_perceptual
+from train.grow import adapted
 from train.networks import component_discriminators, face_discriminator
 from train.optimise import (
     discriminator_optimizer,
@@ -105,7 +107,8 @@ class Restoration:
             sums = _added(sums, losses, len(batches))
         optimizer = self.optimizers["generator"]
         set_rates(optimizer, rate_factor(self.config, step, self._first_step()))
-        numbers = update(optimizer, sums, self.accelerator, step)
+        limit = self.config.gradient_clip_norm
+        numbers = update(optimizer, sums, self.accelerator, step, max_norm=limit or math.inf)
         done = step + 1 - self._first_step()
         self.ema.update(self.generator, self.config.batch_size, done * self.config.batch_size)
         return numbers, fakes
@@ -164,10 +167,13 @@ def _generator(config: TrainConfig) -> GFPGAN:
             )
     else:
         network = weights.load_file(Path(config.start_from))
+    if network.config != config.generator and config.adapt_start:
+        torch.manual_seed(config.seed)  # the new channels' values
+        return adapted(network, config.generator)
     if network.config != config.generator:
         raise InputError(
             f"start_from {config.start_from!r} has {_difference(network.config, config.generator)}:"
-            " let the configuration's generator say the same"
+            " let the configuration's generator say the same, or set adapt_start"
         )
     return network
 

@@ -1,0 +1,69 @@
+"""Trains the stages of a schedule one after another; started again, it goes on where it stopped.
+
+    python -m scripts.train_stages experiments/compact_256 --folder ~/.cache/gfpgan-compact
+
+Every `stage_*.yaml` is a configuration of `python -m train`, run in the order of the names. Their
+paths are relative to the folder. A stage whose `last.safetensors` is there is done; a stage that
+was interrupted resumes from its newest checkpoint, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.memory import keep_freed_memory
+from train.config import load_config
+from train.loop import LAST, train
+from train.optimise import TrainingError
+
+_logger = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 1 after a message on what was wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("schedule", type=Path, help="folder of stage_*.yaml")
+    parser.add_argument("--folder", type=Path, required=True, help="faces and runs lie here")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    keep_freed_memory()
+    try:
+        train_stages(options.schedule, options.folder)
+    except (InputError, WeightsError, TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train_stages(schedule: Path, folder: Path) -> None:
+    """Trains every stage that isn't done.
+
+    Raises:
+        InputError: no stages, or a configuration that can't be used.
+        TrainingError: a loss is not finite.
+    """
+    stages = sorted(schedule.resolve().glob("stage_*.yaml"))
+    if not stages:
+        raise InputError(f"{schedule} holds no stage_*.yaml")
+    configs = [load_config(stage, []) for stage in stages]  # all are checked before the first runs
+    os.chdir(folder)
+    for stage, config in zip(stages, configs, strict=True):
+        if (Path(config.run_folder) / LAST).is_file():
+            _logger.info("%s is done", stage.stem)
+            continue
+        _logger.info("%s: %d steps into %s", stage.stem, config.steps, config.run_folder)
+        train(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

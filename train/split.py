@@ -1,0 +1,127 @@
+"""Several folders of aligned faces to three sets of other people each: train, choose, report.
+
+Weights learn from `train`, the best checkpoint is found on `choose`, and `report` is looked at once
+for the figures that are published. People don't cross from one set to another.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gfpgan_core import images
+from gfpgan_core.errors import InputError
+
+SETS = ("train", "choose", "report")
+
+
+@dataclass(frozen=True)
+class Face:
+    """One aligned face of a collection."""
+
+    path: Path
+    person: str
+    source: str
+    replaces: str = ""
+    """`folder/file` of a worse copy of the same photo, which is left out."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+def read_collection(folder: Path) -> list[Face]:
+    """The faces of a folder, by the table beside it: `folder.csv` with `file` and `person`.
+
+    Further columns: `source`, `same_as`. Without a table every file is a person of its own, and
+    the source is what follows the name's last underscore.
+
+    Raises:
+        InputError: no such folder, no faces, or a table without those columns.
+    """
+    table = folder.with_suffix(".csv")
+    if not table.is_file():
+        found = [
+            Face(path, f"{folder.name}/{path.stem}", path.stem.rpartition("_")[2])
+            for path in sorted(folder.glob("*"))
+            if path.suffix.lower() in images.SUFFIXES
+        ]
+        if not found:
+            raise InputError(f"{folder} holds no images, and {table} is not there")
+        return found
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"file", "person"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{table} lacks the columns {', '.join(sorted(missing))}")
+    return [
+        Face(
+            folder / row["file"],
+            row["person"],
+            row.get("source") or folder.name,
+            row.get("same_as") or "",
+        )
+        for row in rows
+    ]
+
+
+def without_replaced(faces: Sequence[Face]) -> list[Face]:
+    """The faces but for those that another one replaces."""
+    replaced = {face.replaces for face in faces if face.replaces}
+    return [face for face in faces if face.name not in replaced]
+
+
+def split_by_person(faces: Sequence[Face], share: float, seed: int = 0) -> dict[str, list[Face]]:
+    """The sets by name; `share` of each source's people goes to `choose`, as much to `report`.
+
+    Those two hold one face of each person, the first. A source with too few people for one is
+    trained on as a whole. What a person's set is doesn't depend on the order of the faces.
+    """
+    people: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for face in faces:
+        people[face.path.parent.name, face.source].add(face.person)
+    held_out: dict[str, str] = {}
+    for key in sorted(people):
+        ordered = np.random.default_rng(seed).permutation(sorted(people[key] - set(held_out)))
+        count = round(share * len(ordered))
+        held_out |= dict.fromkeys(ordered[:count].tolist(), "choose")
+        held_out |= dict.fromkeys(ordered[count : 2 * count].tolist(), "report")
+    sets: dict[str, list[Face]] = {name: [] for name in SETS}
+    seen = set()
+    for face in sorted(faces, key=lambda face: face.name):
+        name = held_out.get(face.person, "train")
+        if name == "train" or face.person not in seen:
+            sets[name].append(face)
+        seen.add(face.person)
+    return sets
+
+
+def write_sets(sets: dict[str, list[Face]], destination: Path, face_size_px: int) -> dict[str, int]:
+    """Write each set's faces of at least this size; return how many.
+
+    A larger face is reduced by area averaging and saved as PNG; one of that size keeps its bytes.
+    """
+    counts = dict.fromkeys(sets, 0)
+    for name, faces in sets.items():
+        folder = destination / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for face in faces:
+            data = face.path.read_bytes()
+            pixels = images.decode(data, face.path.name).rgb
+            if pixels.shape[0] < face_size_px:
+                continue
+            stem = f"{face.path.parent.name}-{face.path.stem}"
+            if pixels.shape[0] == face_size_px:
+                (folder / (stem + face.path.suffix)).write_bytes(data)
+            else:
+                size_wh = (face_size_px, face_size_px)
+                reduced = cv2.resize(pixels, size_wh, interpolation=cv2.INTER_AREA)
+                images.write(folder / f"{stem}.png", images.encode(reduced, None, "png"))
+            counts[name] += 1
+    return counts
