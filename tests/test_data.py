@@ -20,6 +20,7 @@ from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from train import components, unpack
+from train.augmentation import AugmentationConfig
 from train.dataset import FaceDataset, Sample, StepSampler, collate, load_face
 from train.degradations import DegradationConfig
 from train.faces import Faces, open_faces

@@ -35,7 +35,13 @@ def bilinear_then_conv(image: Tensor, weight: Tensor, bias: Tensor | None = None
     continued = F.pad(image, (1, 1, 1, 1), mode="replicate")
     spread = F.conv_transpose2d(continued, weight.flip(2, 3).transpose(0, 1), stride=2, padding=1)
     channels = len(weight)
-    y = F.conv2d(spread, _fir_kernel(channels, spread) * 4, bias, groups=channels)
+    kernel = _fir_kernel(channels, spread) * 4
+    if bias is not None and bias.requires_grad:
+        # A bias inside would make oneDNN compute the constant kernel's gradient along with its own:
+        # a sixth of a training step.
+        y = F.conv2d(spread, kernel, groups=channels) + bias[:, None, None].to(spread.dtype)
+    else:
+        y = F.conv2d(spread, kernel, bias, groups=channels)
     # What the pixels just outside added, where the padding ought to be 0. The corners belong to
     # the rows, so that they are taken away once.
     top, bottom = (F.pad(_bilinear_line(image[:, :, i]), (1, 1), mode="replicate") for i in (0, -1))

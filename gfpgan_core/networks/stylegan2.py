@@ -231,6 +231,8 @@ class StyleGAN2Decoder(nn.Module):
             return torch.stack([torch.randn(shape, generator=g, device=device) for g in generators])
 
         x = self.constant_input(len(style_codes)).to(style_codes.dtype)
+        if generators:  # training: the format of its images and of the U-Net's features
+            x = x.contiguous(memory_format=torch.channels_last)
         x = self.style_conv1(x, style_codes[:, 0], noise(0))
         image = self.to_rgb1(x, style_codes[:, 1])
         for level, to_rgb in enumerate(self.to_rgbs):
