@@ -12,7 +12,8 @@ import numpy as np
 from skimage import data
 
 from gfpgan_core import images
-from train.degradations import add_noise, blur_kernel, jpeg
+from train.degradations import add_noise, jpeg
+from train.kernels import blur_kernel
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 

@@ -22,7 +22,7 @@ from gfpgan_core.images import ImageU8
 from train import components, unpack
 from train.augmentation import AugmentationConfig
 from train.dataset import FaceDataset, Sample, StepSampler, collate, load_face
-from train.degradations import DegradationConfig
+from train.degradation_config import DegradationConfig
 from train.faces import Faces, open_faces
 from train.prepare import prepare_faces
 from train.unpack import unpack_images

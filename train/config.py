@@ -13,7 +13,7 @@ import yaml
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from train.augmentation import AugmentationConfig
-from train.degradations import PRESETS, DegradationConfig
+from train.degradation_config import PRESETS, DegradationConfig
 
 _T = TypeVar("_T")
 

@@ -18,7 +18,8 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX
 from train.augmentation import AugmentationConfig, augment
 from train.components import Boxes, boxes_of, flip_boxes, scale_boxes, template_boxes
-from train.degradations import DegradationConfig, degrade
+from train.degradation_config import DegradationConfig
+from train.degradations import degrade
 from train.faces import Faces
 
 

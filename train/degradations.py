@@ -8,150 +8,40 @@ pixels and grey levels of the full-size crop.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import j1
 
-from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8, grey
-
-# The paper's kernel is 41 px wide at 512 px; 4 sigma of the largest blur would need 81.
-_KERNEL_SIDE_PX = 41
-
-
-@dataclass(frozen=True)
-class DegradationConfig:
-    """Ranges to draw from, both ends included. The defaults are the paper's."""
-
-    distribution: Literal["uniform", "log_uniform"] = "uniform"
-    """How blur, reduction and noise are drawn; log_uniform draws each order of magnitude alike."""
-    clean_probability: float = 0.0
-    """Nearly clean inputs, which a network must leave alone: ranges below, no reduction."""
-    clean_blur_sigma_px: tuple[float, float] = (0.1, 0.8)
-    clean_noise_sigma: tuple[float, float] = (0.0, 2.0)
-    clean_jpeg_quality: tuple[int, int] = (80, 100)
-    blur_probability: float = 1.0
-    anisotropic_share: float = 0.5
-    """Share of the blurs with two different sigmas and a turn."""
-    blur_sigma_px: tuple[float, float] = (0.1, 10.0)
-    downsample_factor: tuple[float, float] = (0.8, 8.0)
-    """Below 1 enlarges."""
-    reduce_first_probability: float = 0.0
-    """Reduction before the blur: a small photo out of focus, not a reduced one."""
-    area_probability: float = 0.0
-    """Reduction by area averaging, which doesn't alias, instead of bilinearly."""
-    cubic_probability: float = 0.0
-    """Enlarging to the old size bicubically instead of bilinearly."""
-    early_noise_probability: float = 0.0
-    """Noise of half the strength before the reduction as well: the sensor's, not the screen's."""
-    noise_sigma: tuple[float, float] = (0.0, 20.0)
-    """Standard deviation in grey levels of 0..255."""
-    jpeg_probability: float = 1.0
-    jpeg_quality: tuple[int, int] = (60, 100)
-    colour_shift_probability: float = 0.3
-    colour_shift: float = 20.0
-    """Largest shift of a channel, in grey levels; the ground truth keeps its colours."""
-    colour_jitter_probability: float = 0.3
-    brightness: tuple[float, float] = (0.5, 1.5)
-    contrast: tuple[float, float] = (0.5, 1.5)
-    saturation: tuple[float, float] = (0.0, 1.5)
-    hue_degrees: tuple[float, float] = (-36.0, 36.0)
-    poisson_share: float = 0.0
-    """Share of the noises that are shot noise: stronger where it is light."""
-    grey_noise_share: float = 0.0
-    """Share of the noises that are the same in all channels."""
-    chroma_noise_share: float = 0.0
-    """Share of the noises that are of color alone, in spots of 2 to 4 px: blotches."""
-    second_probability: float = 0.0
-    """Blur, resampling, noise and JPEG once more: a photo that was shared twice."""
-    second_blur_sigma_px: tuple[float, float] = (0.1, 5.0)
-    second_downsample_factor: tuple[float, float] = (0.8, 3.0)
-    """Relative to the full size, as everywhere: it may enlarge what the first round reduced."""
-    second_noise_sigma: tuple[float, float] = (0.0, 15.0)
-    second_jpeg_quality: tuple[int, int] = (40, 95)
-    ringing_probability: float = 0.0
-    """A sinc filter before the last JPEG: the halos of resampled and sharpened photos."""
-    ringing_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
-    """Angular frequency above which the sinc filter cuts, in radians a pixel."""
-    grey_probability: float = 0.01
-    """A grey input has a grey ground truth as well: the network learns to keep grey photos grey."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name.endswith(("_probability", "_share")) and not 0 <= value <= 1:
-                raise InputError(f"{name} is {value}; allowed: 0 to 1")
-            if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
-                raise InputError(f"{name} is {value}; allowed: two numbers, the smaller first")
-        for prefix in ("", "second_"):
-            if self.distribution == "log_uniform" and getattr(self, prefix + "noise_sigma")[0] <= 0:
-                raise InputError(f"{prefix}noise_sigma must be above 0 to be drawn log-uniformly")
-            for name in ("blur_sigma_px", "downsample_factor"):
-                if getattr(self, prefix + name)[0] <= 0:
-                    raise InputError(f"{prefix}{name} must be above 0")
-            low, high = getattr(self, prefix + "jpeg_quality")
-            if not 1 <= low <= high <= 100:
-                raise InputError(f"{prefix}jpeg_quality is {(low, high)}; allowed: 1 to 100")
-            if getattr(self, prefix + "noise_sigma")[0] < 0:
-                raise InputError(f"{prefix}noise_sigma must not be negative")
-        if not 0 < self.ringing_cutoff[0] <= self.ringing_cutoff[1] <= math.pi:
-            raise InputError(f"ringing_cutoff is {self.ringing_cutoff}; allowed: 0 to pi")
-
-
-PRESETS: dict[str, DegradationConfig] = {
-    "paper": DegradationConfig(),
-    # Real-ESRGAN's order and probabilities; the ranges are widths at 512 px, as the paper's.
-    "second_order": DegradationConfig(
-        downsample_factor=(0.8, 6.0),
-        noise_sigma=(0.0, 20.0),
-        jpeg_quality=(40, 95),
-        poisson_share=0.5,
-        grey_noise_share=0.4,
-        second_probability=0.8,
-        ringing_probability=0.3,
-    ),
-}
-
-
-def blur_kernel(
-    sigma_x_px: float, sigma_y_px: float, turn_radians: float, side_px: int = _KERNEL_SIDE_PX
-) -> NDArray[np.float32]:
-    """(side, side) Gaussian of sum 1 whose axes are turned anticlockwise from x by the angle."""
-    radius = side_px // 2
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
-    cos, sin = math.cos(turn_radians), math.sin(turn_radians)
-    along, across = cos * x + sin * y, cos * y - sin * x
-    kernel = np.exp(-0.5 * ((along / sigma_x_px) ** 2 + (across / sigma_y_px) ** 2))
-    return (kernel / kernel.sum()).astype(np.float32)
-
-
-def ringing_kernel(cutoff: float, side_px: int = 21) -> NDArray[np.float32]:
-    """(side, side) ideal low-pass filter, round in frequency, of sum 1: it rings at edges."""
-    radius = side_px // 2
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
-    distance = np.hypot(x, y)
-    distance[radius, radius] = 1  # the limit there is set below
-    kernel = cutoff * j1(cutoff * distance) / (2 * math.pi * distance)
-    kernel[radius, radius] = cutoff**2 / (4 * math.pi)
-    return (kernel / kernel.sum()).astype(np.float32)
+from train.degradation_config import DegradationConfig
+from train.kernels import blur_kernel, generalized_kernel, plateau_kernel, ringing_kernel
 
 
 def blur(
     image: ImageU8,
     sigma_px: tuple[float, float],
-    anisotropic_share: float,
+    config: DegradationConfig,
     rng: np.random.Generator,
-    distribution: str = "uniform",
 ) -> ImageU8:
-    """The image under a random isotropic or anisotropic Gaussian."""
-    sigma_x, sigma_y = draw(sigma_px, rng, distribution), draw(sigma_px, rng, distribution)
+    """The image under a random kernel of one of the shapes that the configuration allows."""
+    if _happens(config.sinc_share, rng):
+        return convolve(image, ringing_kernel(rng.uniform(*config.ringing_cutoff)))
+    sigma_x = draw(sigma_px, rng, config.distribution)
+    sigma_y = draw(sigma_px, rng, config.distribution)
     turn = rng.uniform(-math.pi, math.pi)
-    if rng.random() >= anisotropic_share:
+    if rng.random() >= config.anisotropic_share:
         sigma_y = sigma_x
-    return convolve(image, blur_kernel(sigma_x, sigma_y, turn))
+    shaped = config.generalized_share + config.plateau_share
+    shape = rng.random() if shaped else 1.0
+    if shape >= shaped:
+        return convolve(image, blur_kernel(sigma_x, sigma_y, turn))
+    generalized = shape < config.generalized_share
+    low, high = (0.5, 4.0) if generalized else (1.0, 2.0)
+    # As often below 1 as above: flat and pointed kernels.
+    beta = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)
+    kernel = generalized_kernel if generalized else plateau_kernel
+    return convolve(image, kernel(sigma_x, sigma_y, turn, beta))
 
 
 def draw(bounds: tuple[float, float], rng: np.random.Generator, distribution: str) -> float:
@@ -244,13 +134,13 @@ def degrade_once(
     full_side_px: int,
     rng: np.random.Generator,
 ) -> ImageU8:
-    """Blur, resampling, noise and JPEG once; `order` is the prefix of the ranges' names.
+    """Blur, resampling and noise once; `order` is the prefix of the ranges' names.
 
     Blur and reduction count in pixels of the full-size image, `full_side_px` high, also where the
     image has been reduced before. What is switched off draws nothing, so that it doesn't change
     the draws after it.
     """
-    factor = draw(getattr(config, order + "downsample_factor"), rng, config.distribution)
+    factor = _draw_factor(config, order, rng)
     blurred_first = not _happens(config.reduce_first_probability, rng)
     if blurred_first:
         image = _blur_maybe(image, config, order, full_side_px, rng)
@@ -262,13 +152,41 @@ def degrade_once(
     image = downsample(image, again, cv2.INTER_AREA if area else cv2.INTER_LINEAR)
     if not blurred_first:
         image = _blur_maybe(image, config, order, full_side_px, rng)
-    image = _with_noise(image, sigma, config, rng)
-    if _happens(config.ringing_probability, rng):
-        image = convolve(image, ringing_kernel(rng.uniform(*config.ringing_cutoff)))
+    return _with_noise(image, sigma, config, rng)
+
+
+def _draw_factor(config: DegradationConfig, order: str, rng: np.random.Generator) -> float:
+    """How much smaller than the full size the image gets; below 1 larger."""
+    low, high = getattr(config, order + "downsample_factor")
+    enlarge = getattr(config, order + "enlarge_probability")
+    keep = getattr(config, order + "keep_size_probability")
+    if enlarge or keep:
+        chosen = rng.random()
+        if chosen < keep:
+            return 1.0
+        low, high = (low, 1.0) if chosen < keep + enlarge else (max(low, 1.0), high)
+    return draw((low, high), rng, config.distribution)
+
+
+def _compress(
+    image: ImageU8, config: DegradationConfig, order: str, rng: np.random.Generator
+) -> ImageU8:
     if config.jpeg_probability < 1 and not _happens(config.jpeg_probability, rng):
         return image
     low, high = getattr(config, order + "jpeg_quality")
     return jpeg(image, int(rng.integers(low, high, endpoint=True)))
+
+
+def _ring_and_compress(
+    image: ImageU8, config: DegradationConfig, order: str, rng: np.random.Generator
+) -> ImageU8:
+    """The last JPEG, with a sinc filter before or after it."""
+    if not _happens(config.ringing_probability, rng):
+        return _compress(image, config, order, rng)
+    kernel = ringing_kernel(rng.uniform(*config.ringing_cutoff))
+    if _happens(config.ringing_after_jpeg_share, rng):
+        return convolve(_compress(image, config, order, rng), kernel)
+    return _compress(convolve(image, kernel), config, order, rng)
 
 
 def _happens(probability: float, rng: np.random.Generator) -> bool:
@@ -283,12 +201,11 @@ def _blur_maybe(
     full_side_px: int,
     rng: np.random.Generator,
 ) -> ImageU8:
-    if rng.random() >= config.blur_probability:
+    if rng.random() >= getattr(config, order + "blur_probability"):
         return image
     reduction = full_side_px / image.shape[0]
     low, high = getattr(config, order + "blur_sigma_px")
-    bounds = low / reduction, high / reduction
-    return blur(image, bounds, config.anisotropic_share, rng, config.distribution)
+    return blur(image, (low / reduction, high / reduction), config, rng)
 
 
 def _with_noise(
@@ -303,7 +220,7 @@ def _with_noise(
 
 def _degrade_slightly(gt: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
     """The nearly clean input: a weak blur, weak noise, a good JPEG."""
-    lq = blur(gt, config.clean_blur_sigma_px, config.anisotropic_share, rng, config.distribution)
+    lq = blur(gt, config.clean_blur_sigma_px, config, rng)
     lq = add_noise(lq, rng.uniform(*config.clean_noise_sigma), rng)
     low, high = config.clean_jpeg_quality
     return jpeg(lq, int(rng.integers(low, high, endpoint=True)))
@@ -321,8 +238,11 @@ def degrade(
         lq = _degrade_slightly(gt, config, rng)
     else:
         lq = degrade_once(gt, config, "", height, rng)
+        order = ""
         if _happens(config.second_probability, rng):
-            lq = degrade_once(lq, config, "second_", height, rng)
+            lq = degrade_once(_compress(lq, config, "", rng), config, "second_", height, rng)
+            order = "second_"
+        lq = _ring_and_compress(lq, config, order, rng)
     cubic = _happens(config.cubic_probability, rng)
     mode = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     lq = np.asarray(cv2.resize(lq, (width, height), interpolation=mode), np.uint8)

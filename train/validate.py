@@ -17,7 +17,8 @@ from gfpgan_core import compat, images
 from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
 from train.dataset import load_face
-from train.degradations import DegradationConfig, degrade
+from train.degradation_config import DegradationConfig
+from train.degradations import degrade
 from train.faces import Faces
 from train.metrics import (
     Metrics,
