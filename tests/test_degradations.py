@@ -260,7 +260,7 @@ def test_a_strength_at_half_the_size_is_that_of_the_halved_face(
 ) -> None:
     strength = dataclasses.replace(STRENGTHS[name], noise_sigma=(0, 0), jpeg_quality=(100, 100))
     large, _ = degrade(portrait, strength, _rng())
-    half = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    half = np.asarray(cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
     small, _ = degrade(half, at_face_size(strength, 256), _rng())
     expected = cv2.resize(large, (256, 256), interpolation=cv2.INTER_AREA).astype(float)
     assert np.abs(small.astype(float) - expected).mean() < 1.5

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX
@@ -165,7 +165,7 @@ def at_face_size(config: DegradationConfig, face_size_px: int) -> DegradationCon
     Blurs and reductions get as much smaller as the face; nothing is enlarged that wasn't.
     """
     factor = face_size_px / TEMPLATE_SIZE_PX
-    changes = {}
+    changes: dict[str, Any] = {}
     for prefix in ("", "second_"):
         low, high = getattr(config, prefix + "blur_sigma_px")
         changes[prefix + "blur_sigma_px"] = (low * factor, high * factor)

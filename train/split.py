@@ -122,6 +122,7 @@ def write_sets(sets: dict[str, list[Face]], destination: Path, face_size_px: int
             else:
                 size_wh = (face_size_px, face_size_px)
                 reduced = cv2.resize(pixels, size_wh, interpolation=cv2.INTER_AREA)
-                images.write(folder / f"{stem}.png", images.encode(reduced, None, "png"))
+                data = images.encode(np.asarray(reduced, np.uint8), None, "png")
+                images.write(folder / f"{stem}.png", data)
             counts[name] += 1
     return counts
