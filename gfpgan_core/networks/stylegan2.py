@@ -168,6 +168,17 @@ class ConstantInput(nn.Module):
         return self.weight.expand(batch, -1, -1, -1)
 
 
+def _mapping_layer(features: int) -> nn.Linear:
+    """A layer whose leaky ReLU keeps the mean square of its input.
+
+    As upstream's clean form starts. From torch's own smaller weights all z give nearly one w.
+    """
+    layer = nn.Linear(features, features)
+    nn.init.kaiming_normal_(layer.weight, a=0.2)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class StyleGAN2Decoder(nn.Module):
     """Style codes, and optionally SFT conditions, to an image.
 
@@ -180,7 +191,7 @@ class StyleGAN2Decoder(nn.Module):
         resampling = config.resampling
         mapping: list[nn.Module] = [NormStyleCode()]
         for _ in range(config.mlp_layers):
-            mapping += [nn.Linear(features, features), nn.LeakyReLU(0.2)]
+            mapping += [_mapping_layer(features), nn.LeakyReLU(0.2)]
         self.style_mlp = nn.Sequential(*mapping)
 
         channels = config.decoder_channels(4)
