@@ -24,7 +24,7 @@ from gfpgan_core.errors import InputError
 from train.components import template_boxes
 from train.config import TrainConfig, load_config
 from train.dataset import Sample
-from train.restoration import Restoration
+from train.restoration import RestorationTrainer
 
 _GIB = 2**30
 
@@ -47,7 +47,7 @@ def main() -> int:
         # The pretrained networks' weights aren't needed to count: random ones cost the same.
         config = dataclasses.replace(config, start_from="", prior="", validation_faces="")
         accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
-        model = Restoration(config, accelerator)
+        model = RestorationTrainer(config, accelerator)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
@@ -74,14 +74,14 @@ def _sample(config: TrainConfig, batch: int, device: torch.device) -> Sample:
     return Sample(image, image.flip(-1), boxes.expand(batch, 3, 3), torch.arange(batch))
 
 
-def _fixed_bytes(model: Restoration) -> int:
+def _fixed_bytes(model: RestorationTrainer) -> int:
     """Weights, gradients and Adam's two moments (4 x float32), and the average once more."""
     parameters = sum(p.numel() for n in model.networks.values() for p in n.parameters())
     average = sum(p.numel() for p in model.ema.network.parameters())
     return 4 * (4 * parameters + average)
 
 
-def _kept_bytes(model: Restoration, config: TrainConfig) -> int:
+def _kept_bytes(model: RestorationTrainer, config: TrainConfig) -> int:
     """Distinct storages that autograd saves in a generator step of one image."""
     own = {p.untyped_storage().data_ptr() for n in model.networks.values() for p in n.parameters()}
     kept: dict[int, int] = {}
@@ -94,13 +94,13 @@ def _kept_bytes(model: Restoration, config: TrainConfig) -> int:
             held.append(tensor)  # as long as it lives, nothing else gets its address
         return tensor
 
-    model.judges.set_learning(False)
+    model.loss_networks.set_learning(False)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model.generator_losses(_sample(config, 1, model.device), step=0)
     return sum(kept.values())
 
 
-def _operations(model: Restoration, config: TrainConfig) -> int:
+def _operations(model: RestorationTrainer, config: TrainConfig) -> int:
     """Multiplications and additions of a step without the lazy penalty, for one image."""
     step = config.discriminators.warmup_steps + 1
     with FlopCounterMode(display=False) as counter:
@@ -108,7 +108,7 @@ def _operations(model: Restoration, config: TrainConfig) -> int:
     return counter.get_total_flops()
 
 
-def _measure(model: Restoration, config: TrainConfig, batch: int) -> None:
+def _measure(model: RestorationTrainer, config: TrainConfig, batch: int) -> None:
     sample = _sample(config, batch, model.device)
     first = config.discriminators.warmup_steps
     for step in range(first, first + 3):

@@ -28,7 +28,7 @@ from train.components import NAMES, template_boxes
 from train.config import LossConfig
 from train.dataset import Sample
 from train.features import PerceptualFeatures, load_identity, load_perceptual
-from train.step import Judges, discriminator_losses, generator_losses, gradient_penalty
+from train.step import LossNetworks, discriminator_losses, generator_losses, gradient_penalty
 from train.validate import compare
 
 
@@ -223,10 +223,10 @@ def _batch(size: int = 64, count: int = 2) -> Sample:
     )
 
 
-def _judges() -> Judges:
+def _loss_networks() -> LossNetworks:
     torch.manual_seed(2)
     body = torchvision.models.mobilenet_v2().features
-    return Judges(
+    return LossNetworks(
         StyleGAN2Discriminator(64, narrow=0.125),
         {name: ComponentDiscriminator(0.125) for name in NAMES},
         PerceptualFeatures(body, {1: 1.0, 3: 1.0}),
@@ -266,9 +266,9 @@ def _has_gradient(networks: Iterator[nn.Module] | list[nn.Module]) -> list[bool]
 
 def test_every_term_is_there_weighted_and_reaches_the_generator() -> None:
     network = random_network(0)
-    batch, judges = _batch(), _judges()
+    batch, loss_networks = _batch(), _loss_networks()
     image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
-    found = generator_losses(image, rgbs, batch, judges, ALL, contextlib.nullcontext)
+    found = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
     assert set(found) == TERMS | {"total"}
     expected = sum(found[name].item() for name in TERMS)
     assert found["total"].item() == pytest.approx(expected, rel=1e-5)
@@ -281,27 +281,27 @@ def test_every_term_is_there_weighted_and_reaches_the_generator() -> None:
 
 def test_gradients_flow_only_where_they_should() -> None:
     network = random_network(0)
-    batch, judges = _batch(), _judges()
-    judged = list(judges.learning().values())
-    judges.set_learning(False)
+    batch, loss_networks = _batch(), _loss_networks()
+    learning = list(loss_networks.learning().values())
+    loss_networks.set_learning(False)
     image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
-    losses = generator_losses(image, rgbs, batch, judges, ALL, contextlib.nullcontext)
+    losses = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
     losses["total"].backward()
     assert _has_gradient([network]) == [True]
-    assert not any(_has_gradient(judged))
+    assert not any(_has_gradient(learning))
 
     network.zero_grad(set_to_none=True)
-    judges.set_learning(True)
-    found = discriminator_losses(image.detach(), batch, judges, contextlib.nullcontext)
+    loss_networks.set_learning(True)
+    found = discriminator_losses(image.detach(), batch, loss_networks, contextlib.nullcontext)
     assert set(found) == {"discriminator", *NAMES}
     found["mouth"].backward(retain_graph=True)
-    assert _has_gradient([judges.components[name] for name in NAMES]) == [False, False, True]  # type: ignore[index]
-    assert judges.discriminator is not None
-    assert not any(_has_gradient([network, judges.discriminator]))
+    assert _has_gradient([loss_networks.components[name] for name in NAMES]) == [False, False, True]  # type: ignore[index]
+    assert loss_networks.discriminator is not None
+    assert not any(_has_gradient([network, loss_networks.discriminator]))
     found["discriminator"].backward()
-    assert _has_gradient([network, judges.discriminator]) == [False, True]
+    assert _has_gradient([network, loss_networks.discriminator]) == [False, True]
     assert batch.gt.grad is None
-    gradient_penalty(judges.discriminator, batch.gt).backward()
+    gradient_penalty(loss_networks.discriminator, batch.gt).backward()
     assert batch.gt.grad is None and not batch.gt.requires_grad
 
 

@@ -29,7 +29,7 @@ from train.dataset import FaceDataset, Sample, StepSampler, collate
 from train.faces import Faces, open_faces
 from train.metrics import load_metrics
 from train.prior import Prior
-from train.restoration import Restoration
+from train.restoration import RestorationTrainer
 from train.validate import Validation, validate, validation_sheet
 
 _logger = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ def train(
     return folder / LAST
 
 
-def _model(config: TrainConfig, accelerator: Accelerator) -> Restoration | Prior:
-    kind = Restoration if config.objective == "restoration" else Prior
+def _model(config: TrainConfig, accelerator: Accelerator) -> RestorationTrainer | Prior:
+    kind = RestorationTrainer if config.objective == "restoration" else Prior
     return kind(config, accelerator)
 
 
@@ -166,7 +166,7 @@ def _batches(
 
 
 def _resume(
-    model: Restoration | Prior, config: TrainConfig, folder: Path
+    model: RestorationTrainer | Prior, config: TrainConfig, folder: Path
 ) -> tuple[int, dict[str, float]]:
     """Steps done and the scalars: of the newest checkpoint in the run folder, or none."""
     found = checkpoint.load_newest(folder)
@@ -194,10 +194,10 @@ def _resume(
         network.load_state_dict(found.networks[name])
     model.ema.network.load_state_dict(found.ema)
     for name, optimizer in model.optimizers.items():
-        rates = [group["rate"] for group in optimizer.param_groups]
+        rates = [group["initial_lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(found.optimizers[name])
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["rate"] = rate  # the configuration's, which may have changed
+            group["initial_lr"] = rate  # the configuration's, which may have changed
     model.load_scalars(found.scalars)
     torch.set_rng_state(found.random_state)
     _logger.info("resuming %s after step %d", folder, found.step)
@@ -205,7 +205,7 @@ def _resume(
 
 
 def _save(
-    model: Restoration | Prior,
+    model: RestorationTrainer | Prior,
     config: TrainConfig,
     folder: Path,
     step: int,
@@ -234,7 +234,7 @@ def _export(network: nn.Module, path: Path) -> None:
 
 
 def _validate(
-    model: Restoration | Prior,
+    model: RestorationTrainer | Prior,
     config: TrainConfig,
     held_out: Faces,
     log: _Log,

@@ -45,7 +45,7 @@ def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.
     betas = (0.0, 0.99) if isinstance(network, StyleGAN2Decoder) else (0.9, 0.99)
     return torch.optim.Adam(
         [
-            {"params": parameters, "rate": rate * config.learning_rate}
+            {"params": parameters, "initial_lr": rate * config.learning_rate}
             for rate, parameters in groups.items()
         ],
         betas=betas,
@@ -68,13 +68,13 @@ def discriminator_optimizer(
     every = config.losses.r1_every_steps
     share = every / (every + 1) if config.losses.r1 else 1.0
     rate = config.discriminators.learning_rate * share
-    groups = [{"params": list(parameters), "rate": rate}]
+    groups = [{"params": list(parameters), "initial_lr": rate}]
     return torch.optim.Adam(groups, betas=(0.0, 0.99**share))
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = group["rate"] * factor
+        group["lr"] = group["initial_lr"] * factor
 
 
 def update(

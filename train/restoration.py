@@ -27,10 +27,10 @@ from train.optimise import (
     set_rates,
     update,
 )
-from train.step import Judges, discriminator_losses, generator_losses, gradient_penalty
+from train.step import LossNetworks, discriminator_losses, generator_losses, gradient_penalty
 
 
-class Restoration:
+class RestorationTrainer:
     """The networks of a run, their optimizers, and one step of them all."""
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -41,13 +41,13 @@ class Restoration:
         self.generator.train().requires_grad_(True)
         if config.freeze_decoder:
             self.generator.stylegan_decoder.requires_grad_(False)
-        self.judges = _judges(config, device)
+        self.loss_networks = _loss_networks(config, device)
         self.ema = Ema(self.generator, config.ema_half_life_images)
         self.networks: dict[str, nn.Module] = {"generator": self.generator}
-        self.networks |= self.judges.learning()
+        self.networks |= self.loss_networks.learning()
         self.optimizers = {"generator": generator_optimizer(self.generator, config)}
-        if judged := self.judges.learning():
-            parameters = [p for network in judged.values() for p in network.parameters()]
+        if learning := self.loss_networks.learning():
+            parameters = [p for network in learning.values() for p in network.parameters()]
             self.optimizers["discriminators"] = discriminator_optimizer(parameters, config)
 
     @property
@@ -72,13 +72,13 @@ class Restoration:
                 fakes = [self._restore(batch, pyramid=False)[0] for batch in batches]
             return self._discriminator_step(batches, step, fakes)
         losses, fakes = self._generator_step(batches, step)
-        if self.judges.learning():
+        if self.loss_networks.learning():
             losses |= self._discriminator_step(batches, step, fakes)
         return losses
 
     def _first_step(self) -> int:
         """The first step in which the generator learns."""
-        return self.config.discriminators.warmup_steps if self.judges.learning() else 0
+        return self.config.discriminators.warmup_steps if self.loss_networks.learning() else 0
 
     def _restore(self, batch: Sample, *, pyramid: bool) -> tuple[Tensor, list[Tensor]]:
         with self.accelerator.autocast():
@@ -89,7 +89,7 @@ class Restoration:
         """The generator's losses for a batch, and its image."""
         image, rgbs = self._restore(batch, pyramid=_pyramid_is_on(self.config.losses, step))
         losses = generator_losses(
-            image, rgbs, batch, self.judges, self.config.losses, self.accelerator.autocast
+            image, rgbs, batch, self.loss_networks, self.config.losses, self.accelerator.autocast
         )
         return losses, image
 
@@ -97,7 +97,7 @@ class Restoration:
         self, batches: list[Sample], step: int
     ) -> tuple[dict[str, float], list[Tensor]]:
         """The losses, and the images of each micro-batch for the discriminators."""
-        self.judges.set_learning(False)
+        self.loss_networks.set_learning(False)
         fakes = []
         sums: dict[str, Tensor] = {}
         for batch in batches:
@@ -116,15 +116,17 @@ class Restoration:
     def _discriminator_step(
         self, batches: list[Sample], step: int, fakes: list[Tensor]
     ) -> dict[str, float]:
-        self.judges.set_learning(True)
+        self.loss_networks.set_learning(True)
         settings = self.config.losses
         sums: dict[str, Tensor] = {}
         for batch, fake in zip(batches, fakes, strict=True):
-            losses = discriminator_losses(fake, batch, self.judges, self.accelerator.autocast)
+            losses = discriminator_losses(
+                fake, batch, self.loss_networks, self.accelerator.autocast
+            )
             total = torch.stack(list(losses.values())).sum()
             (total / len(batches)).backward()
             sums = _added(sums, losses, len(batches))
-        discriminator = self.judges.discriminator
+        discriminator = self.loss_networks.discriminator
         if discriminator is not None and settings.r1 and step % settings.r1_every_steps == 0:
             for batch in batches:
                 penalty = gradient_penalty(discriminator, batch.gt)
@@ -193,7 +195,7 @@ def _take_prior(generator: GFPGAN, prior: str) -> None:
     weights.load_strictly(decoder, weights.read_decoder(path), path)
 
 
-def _judges(config: TrainConfig, device: torch.device) -> Judges:
+def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:
     """What the active terms need, nothing else.
 
     Raises:
@@ -213,4 +215,4 @@ def _judges(config: TrainConfig, device: torch.device) -> Judges:
         ).to(device)
     if losses.identity:
         identity = load_identity(losses.identity_weights).to(device)
-    return Judges(discriminator, parts, perceptual, identity)
+    return LossNetworks(discriminator, parts, perceptual, identity)

@@ -33,7 +33,7 @@ Autocast = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Judges:
+class LossNetworks:
     """What looks at the generator's images; absent where no term needs it."""
 
     discriminator: StyleGAN2Discriminator | None = None
@@ -58,7 +58,7 @@ def generator_losses(
     image: Tensor,
     rgbs: list[Tensor],
     batch: Sample,
-    judges: Judges,
+    loss_networks: LossNetworks,
     weights: LossConfig,
     autocast: Autocast,
 ) -> dict[str, Tensor]:
@@ -82,27 +82,27 @@ def generator_losses(
         losses["ssim"] = ssim_loss(image, gt)
     if weights.detail:
         losses["detail"] = detail_loss(image, gt)
-    if judges.perceptual is not None:
+    if loss_networks.perceptual is not None:
         with autocast():
-            features = judges.perceptual(image)
+            features = loss_networks.perceptual(image)
             with torch.no_grad():
-                gt_features = judges.perceptual(gt)
+                gt_features = loss_networks.perceptual(gt)
         features = [(weight, feat.float()) for weight, feat in features]
         gt_features = [(weight, feat.float()) for weight, feat in gt_features]
         if weights.perceptual:
             losses["perceptual"] = perceptual_loss(features, gt_features)
         if weights.style:
             losses["style"] = style_loss(features, gt_features)
-    if judges.discriminator is not None:
+    if loss_networks.discriminator is not None:
         with autocast():
-            logits = judges.discriminator(image)
+            logits = loss_networks.discriminator(image)
         losses["adversarial"] = generator_adversarial_loss(logits.float())
-    if judges.components is not None:
-        losses |= _component_losses(image, batch, judges.components, weights, autocast)
-    if judges.identity is not None:
+    if loss_networks.components is not None:
+        losses |= _component_losses(image, batch, loss_networks.components, weights, autocast)
+    if loss_networks.identity is not None:
         with torch.no_grad():
-            gt_embedding = judges.identity(gt)
-        losses["identity"] = identity_loss(judges.identity(image), gt_embedding)
+            gt_embedding = loss_networks.identity(gt)
+        losses["identity"] = identity_loss(loss_networks.identity(image), gt_embedding)
     total = gt.new_zeros(())
     for name, loss in losses.items():
         total = total + getattr(weights, name) * loss
@@ -135,21 +135,21 @@ def _component_losses(
 
 
 def discriminator_losses(
-    fake: Tensor, batch: Sample, judges: Judges, autocast: Autocast
+    fake: Tensor, batch: Sample, loss_networks: LossNetworks, autocast: Autocast
 ) -> dict[str, Tensor]:
     """A logistic loss for each discriminator; `fake` is the generator's detached image."""
     losses = {}
-    if judges.discriminator is not None:
+    if loss_networks.discriminator is not None:
         with autocast():
-            fake_logits = judges.discriminator(fake)
-            real_logits = judges.discriminator(batch.gt)
+            fake_logits = loss_networks.discriminator(fake)
+            real_logits = loss_networks.discriminator(batch.gt)
         losses["discriminator"] = discriminator_adversarial_loss(
             real_logits.float(), fake_logits.float()
         )
-    if judges.components is not None:
+    if loss_networks.components is not None:
         fakes = crop_components(fake, batch.boxes)
         reals = crop_components(batch.gt, batch.boxes)
-        for name, discriminator in judges.components.items():
+        for name, discriminator in loss_networks.components.items():
             with autocast():
                 fake_logits, _ = discriminator(fakes[name])
                 real_logits, _ = discriminator(reals[name])

@@ -132,10 +132,10 @@ class StyleGAN2Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, size, size) in -1..1 -> (N, 1)."""
         feat = self.conv_body(image)
-        feat = torch.cat([feat, self._batch_deviation(feat)], dim=1)
+        feat = torch.cat([feat, self.minibatch_stddev(feat)], dim=1)
         return self.final_linear(self.final_conv(feat).flatten(1))
 
-    def _batch_deviation(self, feat: Tensor) -> Tensor:
+    def minibatch_stddev(self, feat: Tensor) -> Tensor:
         """(N, 1, 4, 4): how much the samples of a group differ; equal images betray a collapse.
 
         Sample n is in group n mod (N / group): what a step sees doesn't change when its batch is
