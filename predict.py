@@ -8,17 +8,15 @@ import time
 from pathlib import Path as LocalPath
 from typing import Optional
 
-import torch
 from cog import BasePredictor, Input, Path
 
 from gfpgan_core import images
 from gfpgan_core.config import RestoreOptions
-from gfpgan_core.cores import allowed_cores
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
-from gfpgan_core.memory import keep_freed_memory
-from gfpgan_core.pipeline import FaceRestorer, best_device
-from gfpgan_core.weights import Network, load, load_file
+from gfpgan_core.pipeline import FaceRestorer
+from gfpgan_core.runtime import best_device, configure_process
+from gfpgan_core.weights.load import Network, load, load_file
 
 _logger = logging.getLogger(__name__)
 
@@ -33,8 +31,7 @@ class Predictor(BasePredictor):
             weights: `COG_WEIGHTS`, the file of a training: it then serves every request, whatever
                 version is asked for.
         """
-        keep_freed_memory()
-        torch.set_num_threads(allowed_cores())
+        configure_process()
         self.device = best_device()
         self.detector = load_detector("auto", self.device)
         self.masker = load_masker("auto", self.device)

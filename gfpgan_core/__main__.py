@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind, RestoreOptions
 from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.releases import DETECTORS, RELEASES
+from gfpgan_core.weights.releases import DETECTORS, RELEASES
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -95,14 +95,11 @@ def _photos(inputs: Iterable[Path]) -> Iterable[Path]:
 
 
 def _load(options: argparse.Namespace) -> FaceRestorer:
-    import torch
+    from gfpgan_core.runtime import configure_process
 
-    from gfpgan_core.cores import allowed_cores
-    from gfpgan_core.memory import keep_freed_memory
+    configure_process()
     from gfpgan_core.pipeline import FaceRestorer
 
-    keep_freed_memory()
-    torch.set_num_threads(allowed_cores())
     chosen = {
         "detector": options.detector,
         "mask": options.mask,

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from gfpgan_core import compat, geometry
-from gfpgan_core.backends import channels_last
+from gfpgan_core.backends.layout import channels_last
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
-from gfpgan_core.parts import even_parts
-from gfpgan_core.releases import BACKGROUNDS
-from gfpgan_core.weights import load_strictly, locate, read_state
+from gfpgan_core.tiling import even_parts
+from gfpgan_core.weights.checkpoint import read_state
+from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.load import load_strictly
+from gfpgan_core.weights.releases import BACKGROUNDS
 
 _logger = logging.getLogger(__name__)
 
@@ -148,7 +150,7 @@ def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> 
     channels_last(network)
     context_px = _context_px(network)
     if not half:
-        from gfpgan_core.cpu import accelerated  # numba takes a second to import
+        from gfpgan_core.backends.cpu.layers import accelerated  # numba takes a second to import
 
         network = accelerated(network)
     return BackgroundUpsampler(network, native_scale, device, context_px=context_px)

@@ -18,8 +18,10 @@ from gfpgan_core import geometry
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Points, apply, eye_distance, inverse, scaling
 from gfpgan_core.images import ImageU8
-from gfpgan_core.releases import DETECTORS
-from gfpgan_core.weights import is_present, load_strictly, locate, read_state
+from gfpgan_core.weights.checkpoint import read_state
+from gfpgan_core.weights.download import is_present, locate
+from gfpgan_core.weights.load import load_strictly
+from gfpgan_core.weights.releases import DETECTORS
 
 # Both detectors place the landmarks of large faces badly: they were trained on faces of up to
 # about 300 px. 640 on the short side finds faces of 1/40 of it.

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import nn
 
 from gfpgan_core import geometry, images
-from gfpgan_core.backends import channels_last
+from gfpgan_core.backends.cpu.parsenet import replace_parsenet_layers
+from gfpgan_core.backends.layout import channels_last
 from gfpgan_core.config import MaskKind
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
-from gfpgan_core.memory import returning_freed_memory
-from gfpgan_core.parts import even_parts
-from gfpgan_core.releases import PARSING, PARSING_FAST, WeightFile
-from gfpgan_core.weights import is_present, load_strictly, locate, read_state
+from gfpgan_core.runtime import returning_freed_memory
+from gfpgan_core.weights.checkpoint import read_state
+from gfpgan_core.weights.download import is_present, locate
+from gfpgan_core.weights.load import load_strictly
+from gfpgan_core.weights.releases import PARSING, PARSING_FAST, WeightFile
 
 Mask = NDArray[np.float32]
 
@@ -37,7 +37,6 @@ _FEATHER_SIGMA_PX = 11.0
 _CLASS_COUNT = 19
 _PARSING_SIZE_PX = 512
 _GPU_BATCH = 8  # on the CPU one face fills the cores
-_PADDED_BYTES = 72 << 20  # of a padded image; larger ones are padded part by part
 
 
 @dataclass(frozen=True)
@@ -130,95 +129,9 @@ def load_parser(parser: Parser, path: Path, device: str) -> nn.Module:
     state, _ = read_state(path)
     load_strictly(network, state, path)
     network.eval().requires_grad_(False)
-    _replace_layers(network)
+    replace_parsenet_layers(network)
     channels_last(network)
     return network.to(device)
-
-
-def _replace_layers(network: nn.Module) -> None:
-    """Replaces ParseNet's layers, which enlarge and pad whole images before they convolve them."""
-    from facexlib.parsing.parsenet import ConvLayer
-
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, ConvLayer):
-                setattr(module, name, _faster(child))
-
-
-def _faster(layer: Any) -> nn.Module:
-    """What a `ConvLayer` computes, its batch normalisation taken into the convolution."""
-    conv, norm, activation = layer.conv2d, layer.norm.norm, layer.relu.func
-    if isinstance(norm, nn.BatchNorm2d):
-        conv = fuse_conv_bn_eval(conv, norm)
-    doubles = layer.scale_func(torch.zeros(1, 1, 1, 1)).shape[2] == 2
-    faster = NearestConv2d(conv) if doubles else ReflectedConv2d(conv)
-    # Where there is no activation (or normalisation), it multiplies by 1 instead: a copy of 64 MB.
-    return nn.Sequential(faster, activation) if isinstance(activation, nn.Module) else faster
-
-
-class NearestConv2d(nn.Module):
-    """`conv2d` (3x3) of an image doubled by repeating its pixels and padded by reflection.
-
-    An output pixel sees 2x2 pixels of the small image, which ones its parity tells: four 2x2
-    convolutions.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.bias = conv.bias
-        rows = [_pairs_summed(conv.weight.detach(), 2, parity) for parity in (0, 1)]
-        both = [_pairs_summed(row, 3, parity) for row in rows for parity in (0, 1)]
-        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in both)
-
-    def forward(self, x: Tensor) -> Tensor:
-        count, _, height, width = x.shape
-        # Of an enlarged image, reflected and repeated borders are the same.
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        shape = (count, len(self.weights[0]), 2 * height, 2 * width)
-        result = _empty(shape, x)
-        for n, weight in enumerate(self.weights):
-            i, j = divmod(n, 2)
-            seen = padded[:, :, i : i + height + 1, j : j + width + 1]
-            result[:, :, i::2, j::2] = F.conv2d(seen, weight, self.bias)
-        return result
-
-
-class ReflectedConv2d(nn.Module):
-    """`conv2d` (3x3) of an image padded by reflection; a large one some rows at a time."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        count, _, height, width = x.shape
-        stride = self.conv.stride[0]
-        out_height, out_width = -(-height // stride), -(-width // stride)
-        row_bytes = stride * x[:, :, :1].numel() * x.element_size()
-        parts = even_parts(out_height, max(1, _PADDED_BYTES // row_bytes))
-        if len(parts) == 1:
-            return self.conv(F.pad(x, (1, 1, 1, 1), mode="reflect"))
-        shape = (count, self.conv.out_channels, out_height, out_width)
-        result = _empty(shape, x)
-        for first, last in parts:
-            top, bottom = first * stride - 1, (last - 1) * stride + 2
-            part = x[:, :, max(top, 0) : bottom]
-            sides = (1, 1, int(top < 0), int(bottom > height))
-            result[:, :, first:last] = self.conv(F.pad(part, sides, mode="reflect"))
-        return result
-
-
-def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.empty(
-        shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
-    )
-
-
-def _pairs_summed(weight: Tensor, axis: int, parity: int) -> Tensor:
-    """Three taps to two along an axis: at even pixels the last two see the same, else the first."""
-    first, middle, last = weight.split(1, axis)
-    two = (first, middle + last) if parity == 0 else (first + middle, last)
-    return torch.cat(two, axis)
 
 
 def parsing_masker(parser: Parser, network: nn.Module, device: str) -> Masker:

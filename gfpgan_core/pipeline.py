@@ -26,7 +26,8 @@ from gfpgan_core.geometry import eye_distance
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.masks import Masker, load_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
-from gfpgan_core.weights import Network, load, load_file
+from gfpgan_core.runtime import checked_device
+from gfpgan_core.weights.load import Network, load, load_file
 
 # Faces at once. On the CPU one fills the cores, and more only take memory: 0.5 GiB each in the
 # full-size network.
@@ -331,27 +332,6 @@ def _read_ahead(photos: Iterable[AnyPhoto]) -> Iterator[Callable[[], Photo]]:
             if len(ahead) > _READ_AHEAD:
                 yield ahead.popleft()
         yield from ahead
-
-
-def best_device() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def checked_device(device: str | None) -> str:
-    """The device named, or the best one.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if device is None:
-        return best_device()
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} can't be used ({reason}); try cpu") from error
-    return device
 
 
 def _as_photo(photo: AnyPhoto) -> Photo:

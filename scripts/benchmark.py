@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gfpgan_core.memory import keep_freed_memory
+from gfpgan_core.runtime import keep_freed_memory
 from scripts.benchmark_sides import SIZES_MP, side, write_weights
 
 PHOTOS = [(faces, mp) for mp in SIZES_MP for faces in (1, 4, 12)]

@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfpgan_core.backends import half_dtype, load_backend
+from gfpgan_core.backends import load_backend
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.images import from_pm1
 from gfpgan_core.masks import PARSERS, load_parser, parsing_masker
-from gfpgan_core.weights import build, load_strictly
+from gfpgan_core.runtime import inference_dtype
+from gfpgan_core.weights.load import build, load_strictly
 from scripts.benchmark_sides import upstream_generator
 
 _BATCHES = (1, 8, 32)
@@ -70,7 +71,7 @@ def measure(device: str, face_size: int, seconds: float, keep: Callable[[Any], N
     shape = (max(_BATCHES), 3, face_size, face_size)
     faces = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     expected = theirs(faces[:1].to(device), randomize_noise=False)[0].cpu()
-    half = half_dtype(device)
+    half = inference_dtype(device)
     report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "torch": torch.__version__,

@@ -27,7 +27,7 @@ from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS, Masker, load_parser, parsing_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
 from gfpgan_core.pipeline import FaceRestorer
-from gfpgan_core.weights import load_file
+from gfpgan_core.weights.load import load_file
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample.jpg"
 SIZES_MP = {1: (1156, 864), 4: (2312, 1732), 12: (4000, 3000)}  # width, height

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.weights import load_file, save_safetensors
+from gfpgan_core.weights.checkpoint import save_safetensors
+from gfpgan_core.weights.load import load_file
 
 
 def main() -> int:

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gfpgan_core import images, weights
+from gfpgan_core import images
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.weights.load import load, load_file, parameter_count
 from train.faces import open_faces
 from train.validate import STRENGTHS, validate, validation_sheet
 
@@ -34,13 +35,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         faces = open_faces(options.faces)
-        network = weights.load_file(options.weights) if options.weights else weights.load("compact")
+        network = load_file(options.weights) if options.weights else load("compact")
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
     assert isinstance(network, GFPGAN)
     seconds = _seconds_a_face(network)
-    print(f"{weights.parameter_count(network):,} parameters, {len(faces)} faces,", end=" ")
+    print(f"{parameter_count(network):,} parameters, {len(faces)} faces,", end=" ")
     print(f"{seconds:.2f} s a face on {torch.get_num_threads()} threads\n")
     print("| strength | PSNR, dB | SSIM | NIQE | sharpness |\n|---|---|---|---|---|")
     figures = {}

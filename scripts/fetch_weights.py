@@ -11,7 +11,8 @@ import argparse
 import sys
 
 from gfpgan_core.errors import WeightsError
-from gfpgan_core.releases import (
+from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.releases import (
     BACKGROUNDS,
     DETECTORS,
     PARSING,
@@ -20,7 +21,6 @@ from gfpgan_core.releases import (
     WeightFile,
     all_files,
 )
-from gfpgan_core.weights import locate
 
 # What `auto` picks up beside the networks when it is there.
 _COMPANIONS = {

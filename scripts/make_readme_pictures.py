@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,9 @@ _SCALE = 2
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m scripts.make_readme_pictures", description=__doc__
+    ).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "gfpgan_core", "restore", str(_SAMPLE)]
         command += ["--version", "compact", "--scale", str(_SCALE), "--format", "png"]

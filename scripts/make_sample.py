@@ -5,6 +5,7 @@ The portrait is scikit-image's `astronaut`: Eileen Collins, by NASA, in the publ
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ _ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m scripts.make_sample", description=__doc__).parse_args()
     portrait = data.astronaut()
     # Its face is 3 times smaller than the 512 px template: to the network this is 3x downsampling.
     blurred = np.asarray(cv2.filter2D(portrait, -1, blur_kernel(0.9, 0.9, 0.0)), np.uint8)

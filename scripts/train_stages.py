@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.memory import keep_freed_memory
+from gfpgan_core.runtime import keep_freed_memory
 from train.config import load_config
 from train.loop import LAST, train
 from train.optimise import TrainingError

@@ -19,7 +19,7 @@ from gfpgan_core import geometry, images
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.weights import save_safetensors
+from gfpgan_core.weights.checkpoint import save_safetensors
 
 ROOT = Path(__file__).parent.parent
 HANG_S = 1800  # ends a process that hangs; no test depends on how long one takes

@@ -16,14 +16,16 @@ import upstream
 from conftest import ROOT, SAMPLE, random_network
 from torch import Tensor, nn
 
-from gfpgan_core import backends, cpu, images, winograd
-from gfpgan_core.backends import load_backend
+from gfpgan_core import backends, images
+from gfpgan_core.backends import gpu, load_backend, openvino
+from gfpgan_core.backends.cpu import layers, winograd
+from gfpgan_core.backends.cpu.threads import threads
+from gfpgan_core.backends.gpu import GpuRunner
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks import resample
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.stylegan2 import SpatialFeatureTransform, StyleConv, ToRGB
-from gfpgan_core.threads import threads
 
 # Wide enough for Winograd, small enough for a test: 64 to 256 channels at 64 px.
 WIDE = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.5, style_features=64)
@@ -133,7 +135,7 @@ def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
     noise = torch.randn(1, 1, side, side)
     expected = _style_conv_ref(layer, x, code, noise)
     holder = nn.ModuleList([layer])
-    cpu.replace_modules(holder)
+    layers.replace_modules(holder)
     assert holder[0] is not layer
     for form in (layer, holder[0]):
         assert (form(x, code, noise) - expected).abs().max() < 1e-4
@@ -142,16 +144,16 @@ def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
 @torch.no_grad()
 def test_pixelwise_layers_equal_the_plain_ones() -> None:
     torch.manual_seed(0)
-    layers = nn.ModuleList([nn.Conv2d(5, 7, 1), ToRGB(6, 4), SpatialFeatureTransform()])
-    layers[1].bias.normal_()  # type: ignore[operator, union-attr]
+    modules = nn.ModuleList([nn.Conv2d(5, 7, 1), ToRGB(6, 4), SpatialFeatureTransform()])
+    modules[1].bias.normal_()  # type: ignore[operator, union-attr]
     x, code = torch.randn(2, 6, 13, 9), torch.randn(2, 4)
     scale, shift = torch.randn(2, 2, 3, 13, 9)
     small = torch.randn(2, 3, 13, 9)[:, :, :6, :4]
     arguments = ((x[:, 1:],), (x[:, :, :12, :8], code, small), (x, scale, shift))
-    expected = [layer(*given) for layer, given in zip(layers, arguments, strict=True)]
+    expected = [layer(*given) for layer, given in zip(modules, arguments, strict=True)]
     before = [tuple(value.clone() for value in given) for given in arguments[:2]]
-    cpu.replace_modules(layers)
-    for layer, given, plain in zip(layers, arguments, expected, strict=True):
+    layers.replace_modules(modules)
+    for layer, given, plain in zip(modules, arguments, expected, strict=True):
         assert (layer(*given) - plain).abs().max() < 1e-5
     for given, copies in zip(arguments, before, strict=False):
         assert all(torch.equal(a, b) for a, b in zip(given, copies, strict=True))
@@ -167,8 +169,8 @@ def test_activations_after_a_convolution_are_computed_with_it() -> None:
     )
     x = torch.randn(1, 32, 68, 72)
     expected = plain(x)
-    cpu.replace_modules(plain)
-    assert [type(m) for m in plain] == [cpu.WinogradConv2d, nn.Identity] * 2
+    layers.replace_modules(plain)
+    assert [type(m) for m in plain] == [layers.WinogradConv2d, nn.Identity] * 2
     assert (plain(x) - expected).abs().max() < 1e-4
     small = torch.randn(1, 32, 5, 7)  # too small for Winograd
     assert plain(small).shape == (1, 32, 5, 7)
@@ -204,7 +206,7 @@ def test_the_compiled_back_end_gives_upstreams_pictures() -> None:
     ours.load_state_dict(theirs.state_dict())
     lq = _faces(16, 3)
     expected = upstream.run(theirs, lq)[0]
-    run = backends._GpuRunner(ours, "cpu", compiled=True)  # its path, without a GPU
+    run = GpuRunner(ours, "cpu", compiled=True)  # its path, without a GPU
     for count in (3, 1):  # a batch that is filled up, and one that isn't
         assert (run(lq[:count]) - expected[:count]).abs().max() < 1e-3
 
@@ -241,7 +243,7 @@ def test_winograd_is_used_for_the_wide_layers(monkeypatch: pytest.MonkeyPatch) -
         seen.add(tuple(image.shape[2:]))
         return original(image, *rest)
 
-    monkeypatch.setattr(cpu, "convolve", spied)
+    monkeypatch.setattr(layers, "convolve", spied)
     load_backend(random_network(1, WIDE), "winograd")(_faces(64, 1))
     assert seen == {(64, 64), (32, 32)}  # and of 16 px none
 
@@ -250,13 +252,13 @@ def test_openvinos_model_is_converted_once_and_anew_for_other_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     converted: list[Path] = []
-    original = backends._save_openvino
+    original = openvino._save_openvino
 
     def spied(network: GFPGAN, path: Path) -> None:
         converted.append(path)
         original(network, path)
 
-    monkeypatch.setattr(backends, "_save_openvino", spied)
+    monkeypatch.setattr(openvino, "_save_openvino", spied)
     network = random_network(1).requires_grad_(False)
     lq = _faces(64, 1)
     first = load_backend(network, "openvino")(lq)
@@ -292,20 +294,20 @@ def test_torch_has_its_threads_back_after_winograd() -> None:
 
 
 def test_an_overflow_in_half_precision_is_met_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "half_dtype", lambda device: torch.float16)
+    monkeypatch.setattr(gpu, "inference_dtype", lambda device: torch.float16)
     network = random_network(1).requires_grad_(False)
     network.stylegan_decoder.to_rgb1.bias.fill_(1e5)  # more than float16 holds
     lq = _faces(64, 2)
-    found = backends._GpuRunner(network, "cpu", compiled=False)(lq)
+    found = GpuRunner(network, "cpu", compiled=False)(lq)
     assert found.isfinite().all()
     assert torch.allclose(found, network(lq)[0], atol=1.0)  # of 1e5: float32's own rounding
 
 
 def test_half_precision_is_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "half_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(gpu, "inference_dtype", lambda device: torch.bfloat16)
     network = random_network(1).requires_grad_(False)
     lq = _faces(64, 2)
-    found = backends._GpuRunner(network, "cpu", compiled=False)(lq)
+    found = GpuRunner(network, "cpu", compiled=False)(lq)
     expected = network(lq)[0]
     difference = (found - expected).square().mean().sqrt()
     assert 0 < difference < 0.05 * expected.std()

@@ -11,7 +11,7 @@ from gfpgan_core import images
 from gfpgan_core.__main__ import main
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS
-from gfpgan_core.releases import DETECTORS, RELEASES
+from gfpgan_core.weights.releases import DETECTORS, RELEASES
 
 
 def _restore(*arguments: object) -> int:

@@ -19,7 +19,8 @@ from test_server import Server, app_folder, encoded, output
 
 from gfpgan_core import geometry
 from gfpgan_core.images import ImageU8
-from gfpgan_core.weights import load_file, save_safetensors
+from gfpgan_core.weights.checkpoint import save_safetensors
+from gfpgan_core.weights.load import load_file
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,12 @@ from torch import nn
 from gfpgan_core import compat, images
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
-from gfpgan_core.networks.arcface import ArcFace
-from gfpgan_core.networks.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train import losses as ours
+from train.arcface import ArcFace
 from train.components import NAMES, template_boxes
 from train.config import LossConfig
 from train.dataset import Sample
+from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train.features import PerceptualFeatures, load_identity, load_perceptual
 from train.step import LossNetworks, discriminator_losses, generator_losses, gradient_penalty
 from train.validate import compare

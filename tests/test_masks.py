@@ -13,7 +13,7 @@ from gfpgan_core import images, masks
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS, load_masker, parsing_masker, template_masks
-from gfpgan_core.releases import WeightFile
+from gfpgan_core.weights.releases import WeightFile
 
 
 def test_masks_are_zero_at_the_border_and_full_inside() -> None:

@@ -12,12 +12,13 @@ import torch
 import upstream
 from torch import Tensor, nn
 
-from gfpgan_core import convert, weights
 from gfpgan_core.config import GeneratorConfig, RestoreFormerConfig
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.resample import fir_upsample
 from gfpgan_core.networks.stylegan2 import ModulatedConv2d
-from gfpgan_core.releases import RELEASES
+from gfpgan_core.weights import convert
+from gfpgan_core.weights.load import build, load_file, load_strictly
+from gfpgan_core.weights.releases import RELEASES
 
 TOLERANCE = 1e-4  # of about -1..1; float32 sums in another order
 SHAPES = Path(__file__).parent / "data"
@@ -61,7 +62,7 @@ def test_generator_equals_upstreams(form: str, config: GeneratorConfig) -> None:
     state = theirs.state_dict()
     with torch.device("meta"):
         ours = GFPGAN(config)
-    weights.load_strictly(
+    load_strictly(
         ours, convert.to_clean(state) if convert.is_equalised(state) else state, Path("upstream")
     )
     lq = _faces(config.face_size_px, 1 if config.face_size_px == 512 else 3)
@@ -80,7 +81,7 @@ def test_upstreams_own_checkpoints_are_converted_when_loaded(
 ) -> None:
     theirs = _upstream_of(form, SMALL)
     torch.save({"params_ema": theirs.state_dict()}, tmp_path / "net_g.pth")
-    ours = weights.load_file(tmp_path / "net_g.pth", resampling=resampling)
+    ours = load_file(tmp_path / "net_g.pth", resampling=resampling)
     assert ours.config == dataclasses.replace(SMALL, resampling=resampling)
     lq = _faces(64)
     assert _largest_difference([ours(lq)[0]], [upstream.run(theirs, lq)[0]]) < TOLERANCE
@@ -91,8 +92,8 @@ def test_restoreformer_equals_upstreams() -> None:
     theirs = upstream.restoreformer()
     with torch.no_grad():  # to the range of images, as trained weights give it
         theirs.decoder.conv_out.weight.mul_(0.25)  # type: ignore[union-attr, operator]
-    ours = weights.build(RestoreFormerConfig()).eval()
-    weights.load_strictly(ours, theirs.state_dict(), Path("upstream"))
+    ours = build(RestoreFormerConfig()).eval()
+    load_strictly(ours, theirs.state_dict(), Path("upstream"))
     lq = _faces(512)
     their_image, _ = upstream.run(theirs, lq)
     our_image, _ = ours(lq)
@@ -110,7 +111,7 @@ def test_names_and_shapes_are_those_of_the_official_file(version: str) -> None:
     if convert.is_equalised(official):
         official = convert.to_clean(official)
     with torch.device("meta"):
-        ours = weights.build(RELEASES[version].config).state_dict()
+        ours = build(RELEASES[version].config).state_dict()
     assert {n: tuple(t.shape) for n, t in ours.items()} == {
         n: tuple(t.shape) for n, t in official.items()
     }

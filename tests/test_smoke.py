@@ -40,7 +40,7 @@ def _features(folder: Path) -> str:
 
 def _identity(folder: Path) -> str:
     """ArcFace's own weights can't be had without the network: random ones."""
-    from gfpgan_core.networks.arcface import ArcFace
+    from train.arcface import ArcFace
 
     torch.manual_seed(0)
     torch.save(ArcFace().state_dict(), folder / "arcface.pth")

@@ -17,10 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_runs import full_run, newest, prior_run, tiny_run
 
 from gfpgan_core.errors import InputError
-from gfpgan_core.networks.discriminators import EqualisedConv2d
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
-from gfpgan_core.weights import load_file, read_decoder
+from gfpgan_core.weights.checkpoint import read_decoder
+from gfpgan_core.weights.load import load_file
 from train.config import DiscriminatorConfig, TrainConfig
+from train.discriminators import EqualisedConv2d
 from train.ema import Ema
 from train.faces import open_faces
 from train.loop import train
@@ -195,7 +196,7 @@ def test_training_lowers_the_loss_and_logs_it(faces: Path, tmp_path: Path) -> No
 
 
 def test_blended_weights_lie_between(tmp_path: Path) -> None:
-    from gfpgan_core.weights import save_safetensors
+    from gfpgan_core.weights.checkpoint import save_safetensors
 
     networks = [random_network(seed) for seed in (0, 1)]
     for name, network in zip("ab", networks, strict=True):

@@ -13,7 +13,7 @@ from conftest import random_network
 
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
-from gfpgan_core.networks.arcface import ArcFace
+from train.arcface import ArcFace
 from train.faces import open_faces
 from train.metrics import (
     frechet_distance,

@@ -18,11 +18,13 @@ import torch
 from conftest import ROOT, TINY, random_network
 from safetensors.torch import save_file
 
-from gfpgan_core import weights
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.releases import RELEASES, WeightFile, all_files
+from gfpgan_core.weights.checkpoint import save_safetensors
+from gfpgan_core.weights.download import cache_folder, locate
+from gfpgan_core.weights.load import config_of, load, load_file
+from gfpgan_core.weights.releases import RELEASES, WeightFile, all_files
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -71,13 +73,13 @@ def server() -> Iterator[FileServer]:
 
 
 def _left_in_cache() -> list[str]:
-    return sorted(p.name for p in weights.cache_folder().iterdir() if not p.name.endswith(".lock"))
+    return sorted(p.name for p in cache_folder().iterdir() if not p.name.endswith(".lock"))
 
 
 def test_a_good_file_is_fetched_once(server: FileServer) -> None:
-    path = weights.locate(server.file, progress=False)
+    path = locate(server.file, progress=False)
     assert path.read_bytes() == CONTENT
-    assert weights.locate(server.file, progress=False) == path
+    assert locate(server.file, progress=False) == path
     assert server.requests == 1
     assert _left_in_cache() == ["model.pth"]
 
@@ -88,8 +90,8 @@ def test_a_bad_download_is_retried_then_refused_and_leaves_nothing(
 ) -> None:
     server.answers = [answer] * 3
     with pytest.raises(WeightsError, match="3 attempts failed") as caught:
-        weights.locate(server.file, progress=False)
-    for part in ("model.pth", "1 MB", server.url, str(weights.cache_folder()), "compact"):
+        locate(server.file, progress=False)
+    for part in ("model.pth", "1 MB", server.url, str(cache_folder()), "compact"):
         assert part in str(caught.value)
     assert server.requests == 3
     assert _left_in_cache() == []
@@ -97,25 +99,25 @@ def test_a_bad_download_is_retried_then_refused_and_leaves_nothing(
 
 def test_a_server_that_dies_midway_is_asked_again(server: FileServer) -> None:
     server.answers = ["dies", "good"]
-    assert weights.locate(server.file, progress=False).read_bytes() == CONTENT
+    assert locate(server.file, progress=False).read_bytes() == CONTENT
     assert server.requests == 2
 
 
 def test_no_network_says_where_the_file_comes_from() -> None:
     file = WeightFile("model.pth", "http://127.0.0.1:9/model.pth", 5_000_000, "0" * 64, "MIT")
     with pytest.raises(WeightsError, match=r"5 MB.*127\.0\.0\.1:9/model.pth") as caught:
-        weights.locate(file, progress=False)
+        locate(file, progress=False)
     assert "--version compact" in str(caught.value)
 
 
 def test_offline_forbids_the_download(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     with pytest.raises(WeightsError, match="GFPGAN_OFFLINE"):
-        weights.locate(server.file)
+        locate(server.file)
     assert server.requests == 0
-    weights.cache_folder().mkdir(parents=True)
-    (weights.cache_folder() / "model.pth").write_bytes(CONTENT)
-    assert weights.locate(server.file).read_bytes() == CONTENT
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "model.pth").write_bytes(CONTENT)
+    assert locate(server.file).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -124,17 +126,18 @@ def test_offline_forbids_the_download(server: FileServer, monkeypatch: pytest.Mo
 def test_a_file_put_in_place_by_hand_is_verified(
     server: FileServer, content: bytes, text: str
 ) -> None:
-    weights.cache_folder().mkdir(parents=True)
-    (weights.cache_folder() / "model.pth").write_bytes(content)
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "model.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=text):
-        weights.locate(server.file)
+        locate(server.file)
 
 
 def test_two_processes_at_once_download_once(server: FileServer, tmp_path: Path) -> None:
     script = (
-        "import sys; from gfpgan_core.releases import WeightFile; from gfpgan_core import weights;"
+        "import sys; from gfpgan_core.weights.releases import WeightFile;"
+        "from gfpgan_core.weights.download import locate;"
         "f = WeightFile('model.pth', sys.argv[1], int(sys.argv[2]), sys.argv[3], 'MIT');"
-        "print(weights.locate(f, progress=False))"
+        "print(locate(f, progress=False))"
     )
     file = server.file
     command = [sys.executable, "-c", script, file.url, str(file.bytes), file.sha256]
@@ -142,7 +145,7 @@ def test_two_processes_at_once_download_once(server: FileServer, tmp_path: Path)
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     paths = {process.communicate(timeout=120)[0].strip() for process in processes}
-    assert paths == {str(weights.cache_folder() / "model.pth")}
+    assert paths == {str(cache_folder() / "model.pth")}
     assert server.requests == 1
 
 
@@ -172,15 +175,15 @@ def test_pickled_weights_load_whatever_their_wrapping(
 ) -> None:
     network = random_network(1, TINY)
     torch.save(wrap(network.state_dict()), tmp_path / "own.pth")
-    loaded = weights.load_file(tmp_path / "own.pth")
+    loaded = load_file(tmp_path / "own.pth")
     assert loaded.config == TINY  # read off the shapes; `residual` can't be
     assert all(torch.equal(v, network.state_dict()[k]) for k, v in loaded.state_dict().items())
 
 
 def test_safetensors_carry_their_configuration(tmp_path: Path) -> None:
     network = random_network(1)
-    weights.save_safetensors(network, tmp_path / "own.safetensors")
-    loaded = weights.load_file(tmp_path / "own.safetensors")
+    save_safetensors(network, tmp_path / "own.safetensors")
+    loaded = load_file(tmp_path / "own.safetensors")
     assert loaded.config == network.config == dataclasses.replace(TINY, residual=True)
     lq = torch.rand(1, 3, 64, 64)
     assert torch.allclose(loaded(lq)[0], network(lq)[0], atol=1e-5)
@@ -194,7 +197,7 @@ def test_safetensors_carry_their_configuration(tmp_path: Path) -> None:
 def test_the_configuration_is_read_off_the_shapes(config: GeneratorConfig) -> None:
     with torch.device("meta"):
         state = GFPGAN(config).state_dict()
-    assert weights.config_of(state, Path("x")) == config
+    assert config_of(state, Path("x")) == config
 
 
 class _Evil:
@@ -207,7 +210,7 @@ def test_pickled_code_isnt_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     torch.save({"params": _Evil()}, tmp_path / "evil2.pth")
     for name in ("evil.pth", "evil2.pth"):
         with pytest.raises(WeightsError, match="can't be read"):
-            weights.load_file(tmp_path / name)
+            load_file(tmp_path / name)
     assert "stranger" not in capsys.readouterr().out
 
 
@@ -216,13 +219,13 @@ def test_weights_that_dont_fit_are_refused(tmp_path: Path) -> None:
     state.pop("final_linear.bias")
     save_file(state, tmp_path / "short.safetensors")
     with pytest.raises(WeightsError, match=r"(?s)doesn't fit GFPGAN.*final_linear\.bias"):
-        weights.load_file(tmp_path / "short.safetensors")
+        load_file(tmp_path / "short.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="no GFPGAN generator"):
-        weights.load_file(tmp_path / "other.safetensors")
+        load_file(tmp_path / "other.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "short.safetensors").read_bytes()[:500])
     with pytest.raises(WeightsError, match="can't be read"):
-        weights.load_file(tmp_path / "cut.safetensors")
+        load_file(tmp_path / "cut.safetensors")
 
 
 def test_weights_that_arent_finite_are_refused(tmp_path: Path) -> None:
@@ -230,18 +233,18 @@ def test_weights_that_arent_finite_are_refused(tmp_path: Path) -> None:
     state["final_conv.bias"][0] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
     with pytest.raises(WeightsError, match=r"not finite in final_conv\.bias"):
-        weights.load_file(tmp_path / "nan.pth")
+        load_file(tmp_path / "nan.pth")
 
 
 def test_unknown_version_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"'v9'; allowed: v1, v1\.2"):
-        weights.load("v9")
+        load("v9")
 
 
 def test_compact_ships_with_the_package_and_is_small() -> None:
-    network = weights.load("compact")
+    network = load("compact")
     assert network.config == RELEASES["compact"].config
-    path = Path(weights.__file__).parent / "shipped" / "compact.safetensors"
+    path = ROOT / "gfpgan_core" / "shipped" / "compact.safetensors"
     assert path.stat().st_size <= 40e6
 
 
@@ -249,7 +252,7 @@ def test_compact_ships_with_the_package_and_is_small() -> None:
 def test_loading_needs_no_compiler() -> None:
     """Initial values computed on `meta` import one, with sympy: a second and 140 MB."""
     code = (
-        "import sys; from gfpgan_core.weights import load; load('compact');"
+        "import sys; from gfpgan_core.weights.load import load; load('compact');"
         " print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"
     )
     result = subprocess.run(
@@ -262,6 +265,6 @@ def test_loading_needs_no_compiler() -> None:
 def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
     network = random_network(0)
     network.final_conv.weight.data[0, 0, 1, 1] = value
-    weights.save_safetensors(network, tmp_path / "broken.safetensors")
+    save_safetensors(network, tmp_path / "broken.safetensors")
     with pytest.raises(WeightsError, match=r"not finite in final_conv\.weight"):
-        weights.load_file(tmp_path / "broken.safetensors")
+        load_file(tmp_path / "broken.safetensors")

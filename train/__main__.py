@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.memory import keep_freed_memory
+from gfpgan_core.runtime import configure_process
 from train.config import load_config
 
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
-    keep_freed_memory()
+    configure_process()
     try:
         weights = train(config)
         if options.export:

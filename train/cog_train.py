@@ -11,11 +11,11 @@ from typing import Optional
 
 from cog import BaseModel, Input, Path
 
-from gfpgan_core import weights
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError
-from gfpgan_core.releases import COMPACT, RELEASES
+from gfpgan_core.weights.load import load_file
+from gfpgan_core.weights.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
 from train.loop import train as run_training
 from train.prepare import Prepared, prepare_faces
@@ -125,7 +125,7 @@ def _base(
     """What training starts from, and the shape of its generator."""
     if base_weights is not None:
         path = str(base_weights)
-        config = weights.load_file(LocalPath(path)).config
+        config = load_file(LocalPath(path)).config
     elif version == _FROM_NOTHING:
         changed = {"face_size_px": face_size_px or COMPACT.face_size_px}
         return "", GeneratorConfig(**vars(COMPACT) | changed)

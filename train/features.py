@@ -13,10 +13,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from gfpgan_core import weights
 from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.networks.arcface import INPUT_SIZE_PX, ArcFace
-from gfpgan_core.releases import ARCFACE
+from gfpgan_core.weights.checkpoint import read_state
+from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.load import load_strictly
+from gfpgan_core.weights.releases import ARCFACE
+from train.arcface import INPUT_SIZE_PX, ArcFace
 
 Backbone = Literal["vgg19", "mobilenet_v2"]
 
@@ -85,7 +87,7 @@ def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
     if not path and backbone == "mobilenet_v2":
         path = _packaged_weights()
     if path:
-        return weights.read_state(Path(path))[0]
+        return read_state(Path(path))[0]
     chosen: Any = torchvision.models.get_model_weights(backbone)
     state: dict[str, Tensor] = chosen.IMAGENET1K_V1.get_state_dict(check_hash=True)
     return state
@@ -112,9 +114,9 @@ def load_identity(path: str) -> IdentityFeatures:
     """
     network = ArcFace()
     try:
-        file = Path(path) if path else weights.locate(ARCFACE)
-        state, _ = weights.read_state(file)
-        weights.load_strictly(network, state, file)
+        file = Path(path) if path else locate(ARCFACE)
+        state, _ = read_state(file)
+        load_strictly(network, state, file)
     except WeightsError as error:
         raise InputError(
             f"{error}\nThe identity loss needs them: name a file in losses.identity_weights, or"

@@ -18,9 +18,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from gfpgan_core import weights
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.weights.checkpoint import save_decoder, save_safetensors
 from train import checkpoint, components
 from train.checkpoint import Checkpoint
 from train.components import Boxes
@@ -228,9 +228,9 @@ def _save(
 
 def _export(network: nn.Module, path: Path) -> None:
     if isinstance(network, GFPGAN):
-        weights.save_safetensors(network, path)
+        save_safetensors(network, path)
     else:
-        weights.save_decoder(network.state_dict(), path)
+        save_decoder(network.state_dict(), path)
 
 
 def _validate(

@@ -16,8 +16,8 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gfpgan_core.releases import ARCFACE
-from gfpgan_core.weights import is_present
+from gfpgan_core.weights.download import is_present
+from gfpgan_core.weights.releases import ARCFACE
 from train.features import IdentityFeatures, load_identity
 
 _ALEXNET = "alexnet-owt-7be5be79.pth"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from gfpgan_core.networks.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
-from gfpgan_core.weights import parameter_count
+from gfpgan_core.weights.load import parameter_count
 from train import components
 from train.config import TrainConfig
+from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 
 
 def face_discriminator(config: TrainConfig) -> StyleGAN2Discriminator:

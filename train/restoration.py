@@ -9,11 +9,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from gfpgan_core import weights
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.releases import PRIOR, RELEASES
+from gfpgan_core.weights.checkpoint import read_decoder
+from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.load import load, load_file, load_strictly
+from gfpgan_core.weights.releases import PRIOR, RELEASES
 from train.config import LossConfig, TrainConfig
 from train.dataset import Sample
 from train.ema import Ema
@@ -161,14 +163,14 @@ def _generator(config: TrainConfig) -> GFPGAN:
             _take_prior(generator, config.prior)
         return generator
     if config.start_from in RELEASES:
-        network = weights.load(config.start_from)
+        network = load(config.start_from)
         if not isinstance(network, GFPGAN):
             raise InputError(
                 f"start_from is {config.start_from!r}, which is no GFPGAN: only GFPGAN generators"
                 " are trained"
             )
     else:
-        network = weights.load_file(Path(config.start_from))
+        network = load_file(Path(config.start_from))
     if network.config != config.generator and config.adapt_start:
         torch.manual_seed(config.seed)  # the new channels' values
         return adapted(network, config.generator)
@@ -190,9 +192,9 @@ def _difference(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
 
 def _take_prior(generator: GFPGAN, prior: str) -> None:
     """Gives the decoder the prior's weights."""
-    path = weights.locate(PRIOR) if prior == "official" else Path(prior)
+    path = locate(PRIOR) if prior == "official" else Path(prior)
     decoder = generator.stylegan_decoder
-    weights.load_strictly(decoder, weights.read_decoder(path), path)
+    load_strictly(decoder, read_decoder(path), path)
 
 
 def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:

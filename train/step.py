@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gfpgan_core.networks.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train.components import crop_components
 from train.config import LossConfig
 from train.dataset import Sample
+from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train.features import PerceptualFeatures
 from train.losses import (
     component_style_loss,

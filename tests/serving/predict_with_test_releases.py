@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 
-from gfpgan_core import releases
 from gfpgan_core.config import GeneratorConfig
-from gfpgan_core.releases import Release, WeightFile
+from gfpgan_core.weights import releases
+from gfpgan_core.weights.releases import Release, WeightFile
 from predict import Predictor
 
 for _version, _entry in json.loads(os.environ["TEST_RELEASES"]).items():

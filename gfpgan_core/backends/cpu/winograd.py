@@ -21,8 +21,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gfpgan_core.parts import even_parts
-from gfpgan_core.threads import in_parallel, scratch_of, threads
+from gfpgan_core.backends.cpu.threads import in_parallel, scratch_of, threads
+from gfpgan_core.tiling import even_parts
 
 TILE_PX = 4  # output pixels a side; a tile reads 6x6
 

@@ -8,8 +8,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gfpgan_core.parts import even_parts
-from gfpgan_core.threads import in_parallel, threads
+from gfpgan_core.backends.cpu.threads import in_parallel, threads
+from gfpgan_core.tiling import even_parts
 
 _PARTS_A_THREAD = 4  # so that a thread that was late has less to catch up with
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLE
 
-from gfpgan_core.cores import allowed_cores
+from gfpgan_core.runtime import allowed_cores
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,38 @@ def test_a_process_bound_to_one_core_uses_one_thread(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.endswith("threads 1\n")
+
+
+_MEMORY_CODE = """
+import numpy as np
+from gfpgan_core import runtime
+
+def rss_mib():
+    (line,) = (l for l in open('/proc/self/status') if l.startswith('VmRSS'))
+    return int(line.split()[1]) // 1024
+
+def after(size_mib):
+    block = np.ones(size_mib << 20, np.uint8)
+    del block
+    return rss_mib()
+
+before = rss_mib()
+print(runtime.keep_freed_memory(), after(100) - before, end=' ')
+runtime.release_freed_memory()
+print(rss_mib() - before, end=' ')
+with runtime.returning_freed_memory():
+    print(after(300) - before, end=' ')
+print(after(200) - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_freed_memory_is_kept_released_and_returned() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _MEMORY_CODE], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    works, kept, released, returned, kept_again = result.stdout.split()
+    if works == "False":
+        pytest.skip("this C library is not glibc")
+    assert int(kept) >= 99 and int(kept_again) >= 199
+    assert int(released) < 20 and int(returned) < 20

@@ -8,22 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gfpgan_core.networks.resample import BilinearConv2d, LeakyConv2d
-from gfpgan_core.networks.stylegan2 import (
-    ModulatedConv2d,
-    SpatialFeatureTransform,
-    StyleConv,
-    ToRGB,
-)
-from gfpgan_core.pointwise import convolve_1x1, scale_and_shift_half, to_few_channels
-from gfpgan_core.threads import threads
-from gfpgan_core.winograd import (
+from gfpgan_core.backends.cpu.pointwise import convolve_1x1, scale_and_shift_half, to_few_channels
+from gfpgan_core.backends.cpu.threads import threads
+from gfpgan_core.backends.cpu.winograd import (
     TILE_PX,
     Finish,
     convolve,
     enlarge_and_convolve,
     taps_of,
     transform_weight,
+)
+from gfpgan_core.networks.resample import BilinearConv2d, LeakyConv2d
+from gfpgan_core.networks.stylegan2 import (
+    ModulatedConv2d,
+    SpatialFeatureTransform,
+    StyleConv,
+    ToRGB,
 )
 
 # Below these, measured on AVX-512, Winograd's transforms cost what the products save.

@@ -1,0 +1,100 @@
+"""ParseNet's layers replaced by others that compute the same without enlarging whole images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from gfpgan_core.tiling import even_parts
+
+_PADDED_BYTES = 72 << 20  # of a padded image; larger ones are padded part by part
+
+
+def replace_parsenet_layers(network: nn.Module) -> None:
+    """Replaces ParseNet's layers, which enlarge and pad whole images before they convolve them."""
+    from facexlib.parsing.parsenet import ConvLayer
+
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ConvLayer):
+                setattr(module, name, _faster(child))
+
+
+def _faster(layer: Any) -> nn.Module:
+    """What a `ConvLayer` computes, its batch normalisation taken into the convolution."""
+    conv, norm, activation = layer.conv2d, layer.norm.norm, layer.relu.func
+    if isinstance(norm, nn.BatchNorm2d):
+        conv = fuse_conv_bn_eval(conv, norm)
+    doubles = layer.scale_func(torch.zeros(1, 1, 1, 1)).shape[2] == 2
+    faster = NearestConv2d(conv) if doubles else ReflectedConv2d(conv)
+    # Where there is no activation (or normalisation), it multiplies by 1 instead: a copy of 64 MB.
+    return nn.Sequential(faster, activation) if isinstance(activation, nn.Module) else faster
+
+
+class NearestConv2d(nn.Module):
+    """`conv2d` (3x3) of an image doubled by repeating its pixels and padded by reflection.
+
+    An output pixel sees 2x2 pixels of the small image, which ones its parity tells: four 2x2
+    convolutions.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.bias = conv.bias
+        rows = [_pairs_summed(conv.weight.detach(), 2, parity) for parity in (0, 1)]
+        both = [_pairs_summed(row, 3, parity) for row in rows for parity in (0, 1)]
+        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in both)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        # Of an enlarged image, reflected and repeated borders are the same.
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        shape = (count, len(self.weights[0]), 2 * height, 2 * width)
+        result = _empty(shape, x)
+        for n, weight in enumerate(self.weights):
+            i, j = divmod(n, 2)
+            seen = padded[:, :, i : i + height + 1, j : j + width + 1]
+            result[:, :, i::2, j::2] = F.conv2d(seen, weight, self.bias)
+        return result
+
+
+class ReflectedConv2d(nn.Module):
+    """`conv2d` (3x3) of an image padded by reflection; a large one some rows at a time."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        stride = self.conv.stride[0]
+        out_height, out_width = -(-height // stride), -(-width // stride)
+        row_bytes = stride * x[:, :, :1].numel() * x.element_size()
+        parts = even_parts(out_height, max(1, _PADDED_BYTES // row_bytes))
+        if len(parts) == 1:
+            return self.conv(F.pad(x, (1, 1, 1, 1), mode="reflect"))
+        shape = (count, self.conv.out_channels, out_height, out_width)
+        result = _empty(shape, x)
+        for first, last in parts:
+            top, bottom = first * stride - 1, (last - 1) * stride + 2
+            part = x[:, :, max(top, 0) : bottom]
+            sides = (1, 1, int(top < 0), int(bottom > height))
+            result[:, :, first:last] = self.conv(F.pad(part, sides, mode="reflect"))
+        return result
+
+
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.empty(
+        shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+    )
+
+
+def _pairs_summed(weight: Tensor, axis: int, parity: int) -> Tensor:
+    """Three taps to two along an axis: at even pixels the last two see the same, else the first."""
+    first, middle, last = weight.split(1, axis)
+    two = (first, middle + last) if parity == 0 else (first + middle, last)
+    return torch.cat(two, axis)

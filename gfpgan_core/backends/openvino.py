@@ -1,0 +1,87 @@
+"""Restoration networks run by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gfpgan_core.backends.layout import image_of, twin
+from gfpgan_core.errors import InputError
+from gfpgan_core.runtime import release_freed_memory
+from gfpgan_core.weights.download import cache_folder
+from gfpgan_core.weights.load import Network
+
+_logger = logging.getLogger(__name__)
+
+
+def load_openvino(network: Network, precision: str) -> Callable[[Tensor], Tensor]:
+    """OpenVINO on the CPU; its model, and what it compiles, are kept in the cache folder."""
+    import openvino
+
+    core = openvino.Core()
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise InputError(
+            "backend 'openvino-bf16' needs a processor with bfloat16 instructions; this one has"
+            " none: use openvino"
+        )
+    folder = cache_folder() / "openvino"
+    path = folder / f"{_fingerprint(network, openvino.__version__)}.xml"
+    if not path.is_file():
+        _save_openvino(network, path)
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "CACHE_DIR": str(folder),
+    }
+    request = core.compile_model(path, "CPU", settings).create_infer_request()
+    release_once = functools.cache(release_freed_memory)
+
+    def restore(lq: Tensor) -> Tensor:
+        release_once()  # the network that was converted may be gone by now
+        faces = []
+        for face in lq:  # the shape is fixed: one face fills the cores
+            output = request.infer([face[None].contiguous().numpy()])[0]
+            faces.append(torch.from_numpy(output.copy()))
+        return torch.cat(faces)
+
+    return restore
+
+
+def _fingerprint(network: Network, version: str) -> str:
+    """Changes with the weights, the shape, the code that computes, and OpenVINO."""
+    digest = hashlib.sha256(f"{network.config} {version} {torch.__version__}".encode())
+    for path in sorted((Path(__file__).parent.parent / "networks").glob("*.py")):
+        digest.update(path.read_bytes())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()[:32]
+
+
+def _save_openvino(network: Network, path: Path) -> None:
+    """Converts once; written beside and renamed, so that a kill leaves no half of a model."""
+    import openvino
+
+    size = network.config.face_size_px
+    _logger.info("converting the network for OpenVINO: some 20 s, once")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of every constant
+        example = torch.zeros(1, 3, size, size)
+        model = openvino.convert_model(
+            image_of(twin(network)), example_input=example, input=[1, 3, size, size]
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.xml")
+    openvino.save_model(model, temporary, compress_to_fp16=False)
+    temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    temporary.replace(path)

@@ -1,0 +1,118 @@
+"""Which module may import which: the layers of the project, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGES = ("gfpgan_core", "train", "scripts", "predict", "examples", "integrations")
+
+# From the ground up. A module belongs to the entry with the longest name that it starts with; it
+# may import what its own entry's modules offer (WITHIN) and everything in the layers before.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("gfpgan_core.errors",),
+    ("gfpgan_core.config", "gfpgan_core.runtime", "gfpgan_core.tiling", "gfpgan_core.files"),
+    ("gfpgan_core.geometry", "gfpgan_core.compat", "gfpgan_core.networks"),
+    ("gfpgan_core.images", "gfpgan_core.weights"),
+    ("gfpgan_core.backends.layout",),
+    ("gfpgan_core.backends.cpu",),
+    ("gfpgan_core.backends.gpu", "gfpgan_core.backends.openvino"),
+    ("gfpgan_core.backends",),
+    ("gfpgan_core.detect",),
+    ("gfpgan_core.align", "gfpgan_core.masks"),
+    ("gfpgan_core.paste", "gfpgan_core.background"),
+    ("gfpgan_core.pipeline",),
+    ("gfpgan_core", "gfpgan_core.__main__"),
+    ("train",),
+    ("scripts", "predict", "examples", "integrations"),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+# Entries whose modules import each other: each of these has an order of its own.
+WITHIN = {
+    "gfpgan_core.networks",
+    "gfpgan_core.weights",
+    "gfpgan_core.backends.cpu",
+    "train",
+    "scripts",
+}
+
+
+def _entry(module: str) -> str:
+    """The layers' entry that a module belongs to.
+
+    Raises:
+        KeyError: a module of gfpgan_core that no layer lists.
+    """
+    name = module
+    while name not in LEVEL:
+        name = name.rpartition(".")[0]
+        if name in ("", "gfpgan_core"):
+            raise KeyError(f"{module} is in no layer: add it to LAYERS")
+    return name
+
+
+def _module(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def _sources() -> list[Path]:
+    found = [path for path in ROOT.glob("*.py") if path.stem in PACKAGES]
+    for package in PACKAGES:
+        found += (ROOT / package).rglob("*.py")
+    return sorted(found)
+
+
+MODULES = {_module(path) for path in _sources()}
+
+
+def _imported(path: Path) -> set[str]:
+    """The project's modules that a file imports, however it writes it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] in PACKAGES}
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_modules_look_downwards_only(path: Path) -> None:
+    module = _module(path)
+    own = _entry(module)
+    for other in _imported(path):
+        theirs = _entry(other)
+        allowed = LEVEL[theirs] < LEVEL[own] or (theirs == own and own in WITHIN)
+        assert allowed, f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_no_module_imports_a_private_name_of_another(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+            private = [alias.name for alias in node.names if alias.name.startswith("_")]
+            assert not private, f"{node.module}: {private}"
+
+
+def test_networks_know_nothing_of_files() -> None:
+    for path in (ROOT / "gfpgan_core" / "networks").glob("*.py"):
+        allowed = ("gfpgan_core.config", "gfpgan_core.networks")
+        assert all(name.startswith(allowed) for name in _imported(path)), path
+
+
+def test_what_the_command_line_reads_first_needs_no_torch() -> None:
+    modules = "gfpgan_core.config, gfpgan_core.runtime, gfpgan_core.weights.releases"
+    code = f"import sys; import {modules}; print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"

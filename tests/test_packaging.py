@@ -1,0 +1,81 @@
+"""What is shipped and documented starts, agrees with its tables, and names what exists."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background
+from gfpgan_core.weights.releases import BACKGROUNDS, RELEASES
+
+
+def _run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """As the README says: from the project's folder, with nothing set up for it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+# Every script, found: one that is added is tried as well.
+SCRIPTS = sorted(
+    f"scripts.{path.stem}"
+    for path in (ROOT / "scripts").glob("*.py")
+    if "__main__" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", ["gfpgan_core", "train", *SCRIPTS])
+def test_documented_commands_start(module: str) -> None:
+    result = _run_module(module, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_the_predictors_literal_choices_are_the_tables(tmp_path: Path) -> None:
+    """Cog wants literals in predict.py: they must not drift from the releases."""
+    assert _run_module("scripts.write_openapi_schema", tmp_path).returncode == 0
+    schema = json.loads((tmp_path / ".cog" / "openapi_schema.json").read_text())
+    choices = schema["components"]["schemas"]
+    assert choices["version"]["enum"] == list(RELEASES)
+    assert choices["background_upsampler"]["enum"] == list(get_args(Background))
+    assert get_args(Background) == ("none", *BACKGROUNDS)
+    trainable = [name for name in RELEASES if name != "RestoreFormer"]
+    assert choices["base_version"]["enum"] == [*trainable, "none"]
+    scale = choices["Input"]["properties"]["scale"]
+    assert (scale["minimum"], scale["maximum"]) == (MIN_SCALE, MAX_SCALE)
+
+
+def test_cog_yaml_names_what_exists() -> None:
+    config = yaml.safe_load((ROOT / "cog.yaml").read_text())
+    file, name = config["predict"].split(":")
+    classes = ast.parse((ROOT / file).read_text()).body
+    assert name in {node.name for node in classes if isinstance(node, ast.ClassDef)}
+    assert (ROOT / config["build"]["python_requirements"]).is_file()
+    pins = (ROOT / "requirements.txt").read_text().splitlines()
+    file, name = config["train"].split(":")
+    functions = ast.parse((ROOT / file).read_text()).body
+    assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}
+    (install,) = (line for line in config["build"]["run"] if "fdet" in line)
+    assert install in (ROOT / "Makefile").read_text().replace("$(VENV)/bin/", "").replace(
+        "--quiet ", ""
+    )
+    assert f"cog=={config['build']['sdk_version']}" in pins
+
+
+def test_requirements_are_pinned_and_name_no_address() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            content = line.split("#")[0].strip()
+            assert not content or content.startswith("-r ") or "==" in content, line
+            assert "://" not in content and "--index" not in content
