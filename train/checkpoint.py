@@ -1,17 +1,23 @@
-"""Checkpoints that resume bit for bit: written to a temporary file, then renamed."""
+"""Checkpoints that resume bit for bit; a file is whole or not there."""
 
 from __future__ import annotations
 
 import logging
-import os
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gfpgan_core.errors import InputError
+from gfpgan_core.files import remove_partial_files, whole_file
+from train.optimise import TrainingError
+
 _logger = logging.getLogger(__name__)
+
+_PATTERN = "checkpoint_*.pt"
 
 
 @dataclass(frozen=True)
@@ -35,30 +41,56 @@ class Checkpoint:
     config: dict[str, Any]
 
 
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"checkpoint_{step:08d}.pt"
-
-
 def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
-    """The file written; only the newest `keep` stay. A kill at any moment leaves whole files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _path(folder, checkpoint.step)
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        torch.save(vars(checkpoint), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    for old in sorted(folder.glob("checkpoint_*.pt"))[:-keep]:
-        old.unlink()
+    """Write the checkpoint, remove all but the newest `keep`, and return the file written.
+
+    Raises:
+        TrainingError: it can't be written, on a full disk, say. Earlier checkpoints stay.
+    """
+    path = folder / f"checkpoint_{checkpoint.step:08d}.pt"
+    try:
+        remove_partial_files(folder)
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            torch.save(vars(checkpoint), file)
+    # torch's own error hides the system's: "unexpected pos 704 vs 598" is a full disk.
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        raise TrainingError(
+            f"the checkpoint {path} can't be written: {cause}. Make room, or give the folder back"
+            " its permissions; the same command then goes on from the checkpoint before"
+        ) from error
+    for old in sorted(folder.glob(_PATTERN))[:-keep]:
+        old.unlink(missing_ok=True)
     return path
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read, or None where there is none."""
-    for path in sorted(folder.glob("checkpoint_*.pt"), reverse=True):
+    """Return the newest checkpoint that is undamaged, or None where there are none.
+
+    Raises:
+        InputError: there are checkpoints, and none can be read.
+    """
+    paths = sorted(folder.glob(_PATTERN), reverse=True)
+    for path in paths:
         try:
-            return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+            return _load(path)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError) as error:
             _logger.warning("%s can't be read (%s): trying the one before it", path, error)
+    if paths:
+        raise InputError(
+            f"none of the {len(paths)} checkpoints in {folder} can be read: put an undamaged"
+            f" copy of {paths[0].name} there, or remove them all to start the run anew"
+        )
     return None
+
+
+def _load(path: Path) -> Checkpoint:
+    """Raises one of several errors if the file is cut off, damaged, or no checkpoint."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch doesn't compare the checksums that it has written
+    except zipfile.BadZipFile as error:
+        raise OSError(f"cut off or no checkpoint: {error}") from error
+    if damaged is not None:
+        raise OSError(f"{damaged} in it is damaged")
+    return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
