@@ -5,30 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import pickle
-import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import pooch
-import requests
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gfpgan_core.weights import convert
 from gfpgan_core.config import GeneratorConfig, NetworkConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.restoreformer import RestoreFormer
+from gfpgan_core.weights import convert
 from gfpgan_core.weights.checkpoint import read_state
 from gfpgan_core.weights.download import locate
-from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES, WeightFile
+from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES
 
 Network = GFPGAN | RestoreFormer
 

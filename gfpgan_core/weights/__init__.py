@@ -1,0 +1,1 @@
+"""Weight files: what is known of them, fetched, read, converted, loaded into networks."""
