@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from gfpgan_core.pipeline import FaceRestorer, Restoration
+    from gfpgan_core.pipeline import FaceRestorer
+    from gfpgan_core.result import Restoration
 
 
 def _parser() -> argparse.ArgumentParser:

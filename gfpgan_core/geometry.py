@@ -1,6 +1,6 @@
 """The aligned face, similarity transforms, and resampling through them.
 
-Coordinates are pixel centres: the first pixel's centre is (0, 0), its left edge -0.5. A transform
+Coordinates are pixel centers: the first pixel's center is (0, 0), its left edge -0.5. A transform
 named `b_from_a` is a (2, 3) float64 matrix that takes coordinates in a to coordinates in b.
 """
 
@@ -33,12 +33,12 @@ TEMPLATE_LANDMARKS: Points = np.array(
 
 
 def eye_distance(landmarks: Points) -> float:
-    """Pixels between the first two of (5, 2) landmarks."""
+    """Return the pixels between the first two of (5, 2) landmarks."""
     return float(np.linalg.norm(landmarks[1] - landmarks[0]))
 
 
 def scaling(size_from_wh: tuple[int, int], size_to_wh: tuple[int, int]) -> Transform:
-    """The transform of resizing an image, half-pixel exact: edges meet edges."""
+    """Return the transform of resizing an image, half-pixel exact: edges meet edges."""
     sx, sy = size_to_wh[0] / size_from_wh[0], size_to_wh[1] / size_from_wh[1]
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]])
 
@@ -60,17 +60,17 @@ def inverse(transform: Transform) -> Transform:
 
 
 def apply(transform: Transform, points: Points) -> Points:
-    """(N, 2) points moved."""
+    """Return (N, 2) points transformed."""
     return points @ transform[:, :2].T + transform[:, 2]
 
 
 def scale_of(transform: Transform) -> float:
-    """By how much the transform enlarges lengths (the root of the area's factor)."""
+    """Return the factor by which the transform enlarges lengths (the root of the area's)."""
     return float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
 
 
 def fit_to_template(landmarks: Points, size_px: int) -> Transform:
-    """crop_from_image: the similarity that takes (5, 2) landmarks nearest to the template's.
+    """Fit crop_from_image: the similarity that takes (5, 2) landmarks nearest to the template's.
 
     Least median of squares, as in facexlib: one bad landmark doesn't tilt the face.
 
@@ -93,10 +93,10 @@ def warp(
     border: int = cv2.BORDER_REFLECT_101,
     interpolation: int = cv2.INTER_CUBIC,
 ) -> NDArray[Any]:
-    """The image seen through a transform, `size_wh` large, in the image's own type.
+    """Warp the image by a transform to `size_wh`, in the image's own type.
 
-    Only the part of the image that is seen is touched. Where the transform shrinks to less than
-    half, that part is first reduced by area averaging: interpolation alone would alias.
+    Only the part of the image that falls into the result is read. Where the transform shrinks to
+    less than half, that part is first reduced by area averaging: interpolation alone would alias.
     """
     width, height = size_wh
     corners = np.array([[-0.5, -0.5], [width, -0.5], [-0.5, height], [width, height]])
@@ -118,7 +118,7 @@ def warp(
 
 
 def resize(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
-    """The image enlarged by Lanczos interpolation or reduced by area averaging."""
+    """Resize the image: enlarged by Lanczos interpolation, reduced by area averaging."""
     if (image.shape[1], image.shape[0]) == size_wh:
         return image.copy()
     shrinks = size_wh[0] < image.shape[1]

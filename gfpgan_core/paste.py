@@ -24,7 +24,7 @@ _BAND_PX = 2_000_000  # 24 MB a float image
 
 @dataclass(frozen=True)
 class RestoredFace:
-    """A crop, what the network made of it, and where it may be seen."""
+    """A crop, its restoration, and the mask that limits what is pasted."""
 
     crop: Crop
     restored: ImageU8
@@ -36,7 +36,7 @@ class RestoredFace:
 def paste(
     canvas: ImageU8, source: ImageU8, faces: list[RestoredFace], *, blend: float, enlarged: bool
 ) -> None:
-    """Adds the restored faces to `canvas`, in place.
+    """Add the restored faces to `canvas`, in place.
 
     Args:
         canvas: (H, W, 3), the source at the result's size.
@@ -49,22 +49,22 @@ def paste(
     regions = [_Region.of(face, canvas_from_image, canvas.shape) for face in faces]
     # Before any face is pasted: where faces overlap, the second must not build on the first.
     bases = [
-        region.see_photo(source, canvas_from_image) if enlarged else region.view(canvas).copy()
+        region.warp_photo(source, canvas_from_image) if enlarged else region.view(canvas).copy()
         for region in regions
     ]
     for face, region, base in zip(faces, regions, bases, strict=True):
         change = face.restored.astype(np.float32) - face.crop.pixels
         mask = face.mask * np.float32(blend)
         for rows, band in region.bands():
-            _add(band.view(canvas), base[rows], band, change, mask)
+            _blend_change(band.view(canvas), base[rows], band, change, mask)
 
 
-def _add(
+def _blend_change(
     view: ImageU8, base: ImageU8, band: _Region, change: NDArray[np.float32], mask: Mask
 ) -> None:
-    """Mixes `base` plus the change into `view`, in place; change and mask are the crop's."""
-    share = band.see(mask, cv2.INTER_LINEAR)[..., None]
-    wanted = band.see(change)
+    """Blend `base` plus the change into `view`, in place; change and mask are the crop's."""
+    share = band.warp_from_crop(mask, cv2.INTER_LINEAR)[..., None]
+    wanted = band.warp_from_crop(change)
     wanted += base
     np.clip(wanted, 0, 255, out=wanted)
     wanted -= view
@@ -100,7 +100,7 @@ class _Region:
         return _Region(x, y, (int(high[0]) - x, int(high[1]) - y), region_from_crop)
 
     def bands(self) -> Iterator[tuple[slice, _Region]]:
-        """The region in bands of rows, so that a huge face doesn't need huge float images."""
+        """Yield the region in bands of rows, so that a huge face doesn't need huge float images."""
         width, height = self.size_wh
         step = max(1, _BAND_PX // width)
         for top in range(0, height, step):
@@ -112,23 +112,23 @@ class _Region:
         width, height = self.size_wh
         return canvas[self.y : self.y + height, self.x : self.x + width]
 
-    def see_photo(self, source: ImageU8, canvas_from_image: Transform) -> ImageU8:
-        """The photo as seen in this region."""
+    def warp_photo(self, source: ImageU8, canvas_from_image: Transform) -> ImageU8:
+        """Warp the photo to this region's pixels."""
         region_from_image = geometry.chain(
             geometry.translation(-self.x, -self.y), canvas_from_image
         )
-        seen = geometry.warp(source, region_from_image, self.size_wh, border=cv2.BORDER_REPLICATE)
-        return np.asarray(seen, np.uint8)
+        warped = geometry.warp(source, region_from_image, self.size_wh, border=cv2.BORDER_REPLICATE)
+        return np.asarray(warped, np.uint8)
 
-    def see(
+    def warp_from_crop(
         self, plane: NDArray[np.float32], interpolation: int = cv2.INTER_CUBIC
     ) -> NDArray[np.float32]:
-        """Something of the crop as seen in this region; 0 (no change) outside the crop."""
-        seen = geometry.warp(
+        """Warp a plane of the crop to this region's pixels; 0 (no change) outside the crop."""
+        warped = geometry.warp(
             plane,
             self.region_from_crop,
             self.size_wh,
             border=cv2.BORDER_CONSTANT,
             interpolation=interpolation,
         )
-        return np.asarray(seen, np.float32)
+        return np.asarray(warped, np.float32)

@@ -1,4 +1,4 @@
-"""One photo in, the restored photo out: the order of the work."""
+"""The order of the work: photo, faces, crops, restored crops, restored photo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from gfpgan_core.geometry import eye_distance
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.masks import Masker, load_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
+from gfpgan_core.result import Restoration
 from gfpgan_core.runtime import checked_device
 from gfpgan_core.weights.load import Network, load, load_file
 
@@ -42,47 +43,8 @@ FAILURES = (InputError, WeightsError, CropFailedError, MemoryError)
 """What can be wrong with one photo, while others can be restored."""
 
 AnyPhoto = Photo | ImageU8 | Path | str
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """The result for one photo."""
-
-    image: ImageU8
-    """(round(h * scale), round(w * scale), 3) RGB."""
-    alpha: ImageU8 | None
-    """(round(h * scale), round(w * scale)), if the photo had one."""
-    format: images.Format
-    """The input's own format, or PNG."""
-    faces: list[Face]
-    """Those that were restored; with `aligned`, none is detected and the list is empty."""
-    crops: list[ImageU8]
-    """The aligned faces before restoration, (size, size, 3)."""
-    restored_crops: list[ImageU8]
-    """And after it."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Time spent in `detection`, `restoration`, `background` and `blending`."""
-
-    def save(self, path: Path | str) -> Path:
-        """Writes the image in the format of the path's suffix: png, jpg or webp.
-
-        Raises:
-            InputError: another suffix, or the file can't be written.
-        """
-        path = Path(path)
-        suffix = path.suffix.lower().lstrip(".").replace("jpeg", "jpg")
-        data = images.encode(self.image, self.alpha, self.format_for(suffix))
-        images.write(path, data)
-        return path
-
-    def format_for(self, wanted: str) -> images.Format:
-        """The format that `auto`, `png`, `jpg` or `webp` means for this result.
-
-        Raises:
-            InputError: another word.
-        """
-        return images.chosen_format(Photo(self.image, self.alpha, self.format), wanted)
 
 
 class FaceRestorer:
@@ -117,7 +79,7 @@ class FaceRestorer:
         device: str | None = None,
         backend: str = "auto",
     ) -> FaceRestorer:
-        """A restorer with the weights of a release, downloaded if they aren't there.
+        """Build a restorer with the weights of a release, downloaded if they are missing.
 
         Raises:
             InputError: unknown version, detector, mask, device or back end.
@@ -138,7 +100,7 @@ class FaceRestorer:
         device: str | None = None,
         backend: str = "auto",
     ) -> FaceRestorer:
-        """A restorer with weights of one's own, such as a training exports.
+        """Build a restorer with weights of your own, such as a training exports.
 
         Raises:
             InputError: unknown detector, mask, device or back end.
@@ -150,59 +112,63 @@ class FaceRestorer:
         return cls(network, load_detector(detector, device), masker, device, backend)
 
     def restore(self, photo: AnyPhoto, options: RestoreOptions | None = None) -> Restoration:
-        """The restored photo. An (H, W, 3) uint8 array is RGB.
+        """Restore one photo: a path, a decoded `Photo`, or an (H, W, 3) uint8 RGB array.
 
         Raises:
             InputError: unusable photo or options.
             WeightsError: the background network's weights can't be had.
             CropFailedError: the network gave no usable result; nothing is returned unrestored.
         """
-        work = self._look(_as_photo(photo), options or RestoreOptions())
-        return self._finish(work, self._restore_crops([work]))
+        job = self._find_faces(_as_photo(photo), options or RestoreOptions())
+        return self._compose(job, self._restore_crops([job]))
 
     def restore_many(
         self, photos: Iterable[AnyPhoto], options: RestoreOptions | None = None
     ) -> Iterator[Restoration | Exception]:
-        """For each photo, in order, its restoration or the error (one of `FAILURES`) that it met.
+        """Yield for each photo, in order, its restoration or the error (one of `FAILURES`) it met.
 
         Photos are decoded while others are restored; on a GPU the faces of several share batches.
         """
         options = options or RestoreOptions()
-        waiting: list[_Work | Exception] = []
-        for opened in _read_ahead(photos):
-            waiting.append(_attempt(lambda read=opened: self._look(read(), options)))  # type: ignore[misc]
-            if _is_enough(waiting, self._batch_faces):
-                yield from self._finish_all(waiting)
+        waiting: list[_Job | Exception] = []
+        for read in _read_ahead(photos):
+            waiting.append(_attempt(self._read_and_find_faces, read, options))
+            if _is_batch_full(waiting, self._batch_faces):
+                yield from self._restore_waiting(waiting)
                 waiting = []
-        yield from self._finish_all(waiting)
+        yield from self._restore_waiting(waiting)
 
-    def _finish_all(self, waiting: list[_Work | Exception]) -> Iterator[Restoration | Exception]:
-        works = [work for work in waiting if isinstance(work, _Work)]
-        shared = _attempt(lambda: self._restore_crops(works))
+    def _read_and_find_faces(self, read: Callable[[], Photo], options: RestoreOptions) -> _Job:
+        return self._find_faces(read(), options)
+
+    def _restore_waiting(
+        self, waiting: list[_Job | Exception]
+    ) -> Iterator[Restoration | Exception]:
+        """Yield the results of the waiting photos, their crops restored in shared batches."""
+        jobs = [job for job in waiting if isinstance(job, _Job)]
+        shared = _attempt(self._restore_crops, jobs)
         done = 0
-        for work in waiting:
-            if isinstance(work, Exception):
-                yield work
-                continue
-            if isinstance(shared, Exception):  # of one of them: each on its own
-                restored = _attempt(lambda w=work: self._restore_crops([w]))  # type: ignore[misc]
+        for job in waiting:
+            if isinstance(job, Exception):
+                yield job
+            elif isinstance(shared, Exception):  # one photo's failure: each on its own
+                yield _attempt(self._restore_alone, job)
             else:
-                restored = shared[done : done + len(work.crops)]
-            done += len(work.crops)
-            if isinstance(restored, Exception):
-                yield restored
-            else:
-                yield _attempt(lambda w=work, r=restored: self._finish(w, r))  # type: ignore[misc]
+                yield _attempt(self._compose, job, shared[done : done + len(job.crops)])
+                done += len(job.crops)
+
+    def _restore_alone(self, job: _Job) -> Restoration:
+        return self._compose(job, self._restore_crops([job]))
 
     @property
     def _batch_faces(self) -> int:
         return _CPU_BATCH_FACES if torch.device(self.device).type == "cpu" else _GPU_BATCH_FACES
 
-    def _look(self, photo: Photo, options: RestoreOptions) -> _Work:
-        """The photo with the faces in it, cut out; with `aligned`, the photo is the crop."""
+    def _find_faces(self, photo: Photo, options: RestoreOptions) -> _Job:
+        """Find and cut out the photo's faces; with `aligned`, the whole photo is the one crop."""
         height, width = photo.rgb.shape[:2]
-        work = _Work(photo, options, options.output_size_wh(width, height))
-        with work.clock("detection"):
+        job = _Job(photo, options, options.output_size_wh(width, height))
+        with job.clock("detection"):
             if options.aligned:
                 if height != width:
                     raise InputError(
@@ -211,24 +177,24 @@ class FaceRestorer:
                     )
                 whole = geometry.resize(photo.rgb, (self.face_size_px, self.face_size_px))
                 to_crop = geometry.scaling((width, height), (self.face_size_px, self.face_size_px))
-                work.crops = [Crop(np.asarray(whole, np.uint8), to_crop)]
-                return work
+                job.crops = [Crop(np.asarray(whole, np.uint8), to_crop)]
+                return job
             faces = self.detector(photo.rgb, options.min_score)
             faces = [f for f in faces if eye_distance(f.landmarks) >= options.min_eye_distance_px]
-            work.faces = select(faces, options.faces, (width, height))
-            work.crops = [align(photo.rgb, face, self.face_size_px) for face in work.faces]
-        return work
+            job.faces = select(faces, options.faces, (width, height))
+            job.crops = [align(photo.rgb, face, self.face_size_px) for face in job.faces]
+        return job
 
-    def _restore_crops(self, works: list[_Work]) -> list[ImageU8]:
-        """What the network makes of all their crops, one after the other, in batches.
+    def _restore_crops(self, jobs: list[_Job]) -> list[ImageU8]:
+        """Return the restored crops of all jobs, in order, run in batches.
 
-        The time is shared out by the number of faces.
+        Each job is charged its share of the time, by its number of faces.
 
         Raises:
             CropFailedError: a value isn't finite.
         """
         started = time.perf_counter()
-        crops = [crop.pixels for work in works for crop in work.crops]
+        crops = [crop.pixels for job in jobs for crop in job.crops]
         restored: list[ImageU8] = []
         for start in range(0, len(crops), self._batch_faces):
             batch = [images.to_pm1(crop) for crop in crops[start : start + self._batch_faces]]
@@ -240,27 +206,27 @@ class FaceRestorer:
                 )
             restored += [images.from_pm1(image) for image in output]
         seconds = time.perf_counter() - started
-        for work in works:
-            work.clock.seconds["restoration"] = seconds * len(work.crops) / max(1, len(crops))
+        for job in jobs:
+            job.clock.seconds["restoration"] = seconds * len(job.crops) / max(1, len(crops))
         return restored
 
-    def _finish(self, work: _Work, restored: list[ImageU8]) -> Restoration:
-        """The photo with its restored crops, at the size that was asked for."""
-        photo, options, clock = work.photo, work.options, work.clock
+    def _compose(self, job: _Job, restored: list[ImageU8]) -> Restoration:
+        """Paste the restored crops into the photo, at the size that was asked for."""
+        photo, options, clock = job.photo, job.options, job.clock
         if photo.is_grey:
             restored = [images.grey(face) for face in restored]
-        pixels = [crop.pixels for crop in work.crops]
+        pixels = [crop.pixels for crop in job.crops]
         with clock("background"):
             if options.aligned:  # the crop is all there is
                 mixed = cv2.addWeighted(restored[0], options.blend, pixels[0], 1 - options.blend, 0)
-                canvas = np.asarray(geometry.resize(mixed, work.size_wh), np.uint8)
+                canvas = np.asarray(geometry.resize(mixed, job.size_wh), np.uint8)
             else:
-                canvas = self._enlarge(photo, options.background, work.size_wh)
+                canvas = self._enlarge(photo, options.background, job.size_wh)
         with clock("blending"):
             if not options.aligned:
-                self._paste(canvas, work, restored)
-            alpha = _resized_alpha(photo, work.size_wh)
-        return Restoration(canvas, alpha, photo.format, work.faces, pixels, restored, clock.seconds)
+                self._paste(canvas, job, restored)
+            alpha = _resized_alpha(photo, job.size_wh)
+        return Restoration(canvas, alpha, photo.format, job.faces, pixels, restored, clock.seconds)
 
     def _enlarge(self, photo: Photo, background: str, size_wh: tuple[int, int]) -> ImageU8:
         if background == "none":
@@ -268,21 +234,21 @@ class FaceRestorer:
         enlarged = load_background(background, self.device)(photo.rgb, size_wh)
         return images.grey(enlarged) if photo.is_grey else enlarged
 
-    def _paste(self, canvas: ImageU8, work: _Work, restored: list[ImageU8]) -> None:
-        options = work.options
-        if not work.crops or options.blend == 0:
+    def _paste(self, canvas: ImageU8, job: _Job, restored: list[ImageU8]) -> None:
+        options = job.options
+        if not job.crops or options.blend == 0:
             return
         masks = self.masker(restored)
         faces = [
             RestoredFace(crop, face, mask)
-            for crop, face, mask in zip(work.crops, restored, masks, strict=True)
+            for crop, face, mask in zip(job.crops, restored, masks, strict=True)
         ]
         enlarged = options.background != "none"
-        paste(canvas, work.photo.rgb, faces, blend=options.blend, enlarged=enlarged)
+        paste(canvas, job.photo.rgb, faces, blend=options.blend, enlarged=enlarged)
 
 
 class _Clock:
-    """Adds up the seconds of named parts."""
+    """Measures the seconds of named parts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -295,8 +261,8 @@ class _Clock:
 
 
 @dataclass
-class _Work:
-    """A photo on its way."""
+class _Job:
+    """A photo on its way through the pipeline."""
 
     photo: Photo
     options: RestoreOptions
@@ -307,24 +273,27 @@ class _Work:
     clock: _Clock = field(default_factory=_Clock)
 
 
-def _is_enough(waiting: list[_Work | Exception], batch_faces: int) -> bool:
-    """Whether a batch is full, or the photos that wait for it take much memory."""
-    works = [work for work in waiting if isinstance(work, _Work)]
-    pixels = sum(work.photo.rgb.shape[0] * work.photo.rgb.shape[1] for work in works)
-    faces = sum(len(work.crops) for work in works)
+def _is_batch_full(waiting: list[_Job | Exception], batch_faces: int) -> bool:
+    """Return whether a batch is full, or the photos that wait for it take much memory."""
+    jobs = [job for job in waiting if isinstance(job, _Job)]
+    pixels = sum(job.photo.rgb.shape[0] * job.photo.rgb.shape[1] for job in jobs)
+    faces = sum(len(job.crops) for job in jobs)
     return faces >= batch_faces or pixels >= _WAITING_MEGAPIXELS * 1e6
 
 
-def _attempt(action: Callable[[], _T]) -> _T | Exception:
-    """What it gives, or what was wrong."""
+def _attempt(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | Exception:
+    """Return the function's result, or the error (one of `FAILURES`) that it raised."""
     try:
-        return action()
+        return function(*args, **kwargs)
     except FAILURES as error:
         return error
 
 
 def _read_ahead(photos: Iterable[AnyPhoto]) -> Iterator[Callable[[], Photo]]:
-    """For each photo what gives it decoded, or raises; another thread decodes the next ones."""
+    """Yield for each photo a function that returns it decoded, or raises its error.
+
+    Another thread decodes the next ones meanwhile.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as reader:
         ahead: deque[Callable[[], Photo]] = deque()
         for photo in photos:

@@ -32,7 +32,7 @@ def configure_process() -> None:
 
 
 def allowed_cores(cgroup: Path = _CGROUP) -> int:
-    """Those that its affinity and its container's quota leave it, whichever are fewer.
+    """Return the cores that the affinity or the container's quota leaves, whichever are fewer.
 
     Torch knows the affinity only: in a container with a quota of 2 on a machine of 64 cores it
     starts 64 threads, which then wait for each other. Quotas are read from `cgroup` (version 2's
@@ -46,7 +46,7 @@ def allowed_cores(cgroup: Path = _CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float:
-    """In cores; a huge number where there is none."""
+    """Return the quota in cores; a huge number where there is none."""
     try:
         if (cgroup / "cpu.max").is_file():
             quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
@@ -72,7 +72,7 @@ _keeping = False
 
 
 def keep_freed_memory() -> bool:
-    """Whether glibc now keeps freed memory for the next allocation; for the whole process.
+    """Let glibc keep freed memory for the next allocation; return whether it does.
 
     By default each block of 32 MB and more is mapped anew, and the kernel clears it page by page:
     a third of a network's time on the CPU, where every layer's output is such a block. For programs
@@ -90,7 +90,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def returning_freed_memory() -> Iterator[None]:
-    """Within, freed blocks go back to the system after all, if this process keeps them else.
+    """Within the context, let freed blocks go back to the system even if this process keeps them.
 
     For networks whose layers differ in size by a few rows: kept blocks then fit no other layer,
     and add up.
@@ -107,7 +107,7 @@ def returning_freed_memory() -> Iterator[None]:
 
 
 def release_freed_memory() -> None:
-    """Gives what is kept and not used back to the system, once."""
+    """Give what is kept and not used back to the system, once."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -128,7 +128,7 @@ def best_device() -> str:
 
 
 def checked_device(device: str | None) -> str:
-    """The device named, or the best one.
+    """Return the device named, or the best one.
 
     Raises:
         InputError: there is no such device here.
@@ -146,7 +146,7 @@ def checked_device(device: str | None) -> str:
 
 
 def inference_dtype(device: str) -> torch.dtype:
-    """float16 where the GPU computes in it quickly (capability 7 and up), else float32.
+    """Return float16 where the GPU computes in it quickly (capability 7 and up), else float32.
 
     Not bfloat16: its 8 bits of mantissa are seen in smooth skin, and values that are too large for
     float16 are met by the second run in float32.

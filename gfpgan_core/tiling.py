@@ -1,4 +1,4 @@
-"""A length cut into parts."""
+"""Even parts of a length."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 
 
 def even_parts(total: int, most: int) -> list[tuple[int, int]]:
-    """0..`total` in parts (start, stop) of nearly equal size, none above `most`."""
+    """Split 0..`total` into parts (start, stop) of nearly equal size, none above `most`."""
     count = -(-total // most)
     edges = [total * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))

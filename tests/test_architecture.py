@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.detect",),
     ("gfpgan_core.align", "gfpgan_core.masks"),
     ("gfpgan_core.paste", "gfpgan_core.background"),
+    ("gfpgan_core.result",),
     ("gfpgan_core.pipeline",),
     ("gfpgan_core", "gfpgan_core.__main__"),
     ("train",),

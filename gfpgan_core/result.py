@@ -1,0 +1,50 @@
+"""What a restoration returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gfpgan_core import images
+from gfpgan_core.detect import Face
+from gfpgan_core.images import ImageU8, Photo
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One restored photo."""
+
+    image: ImageU8
+    """(round(h * scale), round(w * scale), 3) RGB."""
+    alpha: ImageU8 | None
+    """(round(h * scale), round(w * scale)), if the photo had one."""
+    format: images.Format
+    """The input's own format, or PNG."""
+    faces: list[Face]
+    """Those that were restored; with `aligned`, none is detected and the list is empty."""
+    crops: list[ImageU8]
+    """The aligned faces before restoration, (size, size, 3)."""
+    restored_crops: list[ImageU8]
+    """And after it."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent in `detection`, `restoration`, `background` and `blending`."""
+
+    def save(self, path: Path | str) -> Path:
+        """Write the image in the format of the path's suffix: png, jpg or webp.
+
+        Raises:
+            InputError: another suffix, or the file can't be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower().lstrip(".").replace("jpeg", "jpg")
+        data = images.encode(self.image, self.alpha, self.format_for(suffix))
+        images.write(path, data)
+        return path
+
+    def format_for(self, wanted: str) -> images.Format:
+        """Return the format that `auto`, `png`, `jpg` or `webp` means for this result.
+
+        Raises:
+            InputError: another word.
+        """
+        return images.chosen_format(Photo(self.image, self.alpha, self.format), wanted)
