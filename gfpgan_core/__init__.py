@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
     from gfpgan_core.result import Restoration
 
+__version__ = "0.2.0"
+
 __all__ = ["FaceRestorer", "Restoration", "RestoreOptions"]
 
 _MODULE_OF = {

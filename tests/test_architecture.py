@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-PACKAGES = ("gfpgan_core", "train", "scripts", "predict", "examples", "integrations")
+from scripts.draw_architecture import PACKAGES, imported_modules, module_name, sources
+from scripts.draw_architecture import main as draw
 
 # From the ground up. A module belongs to the entry with the longest name that it starts with; it
 # may import what its own entry's modules offer (WITHIN) and everything in the layers before.
@@ -58,45 +59,17 @@ def _entry(module: str) -> str:
     return name
 
 
-def _module(path: Path) -> str:
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return name.removesuffix(".__init__")
-
-
-def _sources() -> list[Path]:
-    found = [path for path in ROOT.glob("*.py") if path.stem in PACKAGES]
-    for package in PACKAGES:
-        found += (ROOT / package).rglob("*.py")
-    return sorted(found)
-
-
-MODULES = {_module(path) for path in _sources()}
-
-
-def _imported(path: Path) -> set[str]:
-    """The project's modules that a file imports, however it writes it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                found.add(submodule if submodule in MODULES else node.module)
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] in PACKAGES}
-
-
-@pytest.mark.parametrize("path", _sources(), ids=_module)
+@pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_modules_look_downwards_only(path: Path) -> None:
-    module = _module(path)
+    module = module_name(path)
     own = _entry(module)
-    for other in _imported(path):
+    for other in imported_modules(path):
         theirs = _entry(other)
         allowed = LEVEL[theirs] < LEVEL[own] or (theirs == own and own in WITHIN)
         assert allowed, f"{module} imports {other}"
 
 
-@pytest.mark.parametrize("path", _sources(), ids=_module)
+@pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_no_module_imports_a_private_name_of_another(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
@@ -107,7 +80,7 @@ def test_no_module_imports_a_private_name_of_another(path: Path) -> None:
 def test_networks_know_nothing_of_files() -> None:
     for path in (ROOT / "gfpgan_core" / "networks").glob("*.py"):
         allowed = ("gfpgan_core.config", "gfpgan_core.networks")
-        assert all(name.startswith(allowed) for name in _imported(path)), path
+        assert all(name.startswith(allowed) for name in imported_modules(path)), path
 
 
 def test_what_the_command_line_reads_first_needs_no_torch() -> None:
@@ -117,3 +90,26 @@ def test_what_the_command_line_reads_first_needs_no_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
+
+
+def test_the_drawing_of_the_imports_is_of_todays() -> None:
+    assert draw(["--check"]) == 0
+
+
+def test_an_import_is_seen_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import gfpgan_core.errors\n"
+        "from gfpgan_core import images\n"
+        "from gfpgan_core.weights import releases as r\n"
+        "def f():\n    from gfpgan_core.config import RestoreOptions, MAX_SCALE\n"
+        "import torch\n"
+    )
+    assert imported_modules(path) == {
+        "gfpgan_core.errors",
+        "gfpgan_core.images",
+        "gfpgan_core.weights.releases",
+        "gfpgan_core.config",
+    }

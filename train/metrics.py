@@ -66,7 +66,7 @@ def _load_lpips() -> Any:
 
 def pooled_inception(network: torchvision.models.Inception3) -> nn.Module:
     """The network up to its 2048 pooled features."""
-    network.fc = nn.Identity()  # type: ignore[assignment]
+    network.fc = nn.Identity()
     network.aux_logits = False
     network.AuxLogits = None
     return network.eval()

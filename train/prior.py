@@ -153,5 +153,5 @@ class Prior:
         return torch.stack(codes)
 
 
-def _tensor(draws: list[np.ndarray], device: torch.device) -> Tensor:  # type: ignore[type-arg]
+def _tensor(draws: list[np.ndarray], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack(draws)).float().to(device)
