@@ -37,9 +37,16 @@ class Restoration:
         """
         path = Path(path)
         suffix = path.suffix.lower().lstrip(".").replace("jpeg", "jpg")
-        data = images.encode(self.image, self.alpha, self.format_for(suffix))
-        images.write(path, data)
+        images.write(path, self.encode(self.format_for(suffix)))
         return path
+
+    def encode(self, file_format: images.Format) -> bytes:
+        """Return the image as a file's content.
+
+        Raises:
+            InputError: the format can't hold the size.
+        """
+        return images.encode(self.image, self.alpha, file_format)
 
     def format_for(self, wanted: str) -> images.Format:
         """Return the format that `auto`, `png`, `jpg` or `webp` means for this result.

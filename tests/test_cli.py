@@ -31,7 +31,11 @@ def test_one_command_restores_the_sample(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_photos_and_one_that_fails(
-    tmp_path: Path, portrait: ImageU8, two_faces: ImageU8, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    portrait: ImageU8,
+    two_faces: ImageU8,
+    tiny_weights: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "photos"
     images.write(folder / "a.png", images.encode(portrait, None, "png"))
@@ -39,26 +43,18 @@ def test_a_folder_of_photos_and_one_that_fails(
     (folder / "c.jpg").write_text("no photo")
     (folder / "notes.txt").write_text("ignored")
     output = tmp_path / "out"
-    status = _restore(folder, "--output", output, "--scale", 1, "--save-faces")
+    arguments = ("--weights", tiny_weights, "--scale", 1, "--save-faces")
+    status = _restore(folder, "--output", output, *arguments)
     printed = capsys.readouterr()
     assert status == 1
-    assert sorted(p.name for p in output.iterdir()) == ["a.png", "b.jpg", "faces"]
-    assert "c.jpg: FAILED: c.jpg is no image" in printed.err and "1 of 3 failed" in printed.err
+    assert sorted(p.name for p in output.glob("[!.]*")) == ["a.png", "b.jpg", "faces"]
+    assert "c.jpg: FAILED: c.jpg is no image" in printed.err
+    closing = printed.out.splitlines()[-1]
+    assert closing == "2 restored, 1 failed, 1 passed over: 1 not an image"
     assert "b.jpg: 2 faces" in printed.out
     pair = images.read_rgb(output / "faces" / "b_1_before_after.png")
-    assert pair.shape == (512, 1024, 3)
-    assert images.read_rgb(output / "faces" / "a_0.png").shape == (512, 512, 3)
-
-
-def test_no_input_is_overwritten_and_no_result_lost(tmp_path: Path, portrait: ImageU8) -> None:
-    photo, other = tmp_path / "a.png", tmp_path / "more" / "a.png"
-    for path in (photo, other):
-        images.write(path, images.encode(portrait, None, "png"))
-    before = photo.read_bytes()
-    assert _restore(photo, other, "--output", tmp_path, "--scale", 0.5) == 0
-    assert photo.read_bytes() == before
-    assert images.read_rgb(tmp_path / "a_2.png").shape == (256, 256, 3)
-    assert (tmp_path / "a_3.png").is_file()
+    assert pair.shape == (64, 128, 3)
+    assert images.read_rgb(output / "faces" / "a_0.png").shape == (64, 64, 3)
 
 
 def test_format_and_own_weights(tmp_path: Path, tiny_weights: Path) -> None:
@@ -73,14 +69,21 @@ def test_format_and_own_weights(tmp_path: Path, tiny_weights: Path) -> None:
         (("--scale", "99"), "scale is 99.0; allowed: 0.25 to 8"),
         (("--blend", "-1"), "blend is -1.0"),
         (("--weights", "missing.pth"), "missing.pth can't be read as weights"),
+        (("--background", "realesrgan-x4v3"), "realesr-general-x4v3.pth"),
     ],
 )
 def test_misuse_is_explained(
-    arguments: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    arguments: tuple[str, ...],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    assert _restore(SAMPLE, "--output", tmp_path, *arguments) == 1
-    assert text in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
+    assert _restore(SAMPLE, "--output", tmp_path / "out", *arguments) == 1
+    printed = capsys.readouterr()
+    assert text in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
+    assert not (tmp_path / "out").exists()
 
 
 def test_absent_weights_name_the_way_out(
@@ -93,21 +96,18 @@ def test_absent_weights_name_the_way_out(
         assert part in printed
 
 
-def test_missing_files_and_empty_folders(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_files_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _restore(tmp_path / "none.jpg", "--output", tmp_path / "out") == 1
-    assert "none.jpg can't be read: No such file" in capsys.readouterr().err
-    assert _restore(tmp_path) == 1
-    assert "holds no image" in capsys.readouterr().err
+    assert "none.jpg: FAILED: can't be read: No such file" in capsys.readouterr().err
 
 
 def test_only_one_face_is_restored_on_request(
-    tmp_path: Path, two_faces: ImageU8, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, two_faces: ImageU8, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images.write(tmp_path / "two.png", images.encode(two_faces, None, "png"))
+    arguments = ("--weights", tiny_weights, "--output", tmp_path / "out")
     for option in ("--only-center-face", "--only-largest-face"):
-        assert _restore(tmp_path / "two.png", option, "--output", tmp_path / "out") == 0
+        assert _restore(tmp_path / "two.png", option, *arguments) == 0
         assert "two.png: 1 face," in capsys.readouterr().out
 
 
@@ -118,3 +118,16 @@ def test_the_choices_are_those_of_the_tables(capsys: pytest.CaptureFixture[str])
     assert "{" + ",".join(RELEASES) + "}" in printed
     assert "{" + ",".join(["auto", "centerface", *DETECTORS]) + "}" in printed
     assert "{" + ",".join(["auto", "template", *PARSERS]) + "}" in printed
+
+
+def test_fetch_says_what_it_lacks_and_where_it_comes_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
+    assert main(["fetch", "v1.3", "parsing"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "GFPGANv1.3.pth (349 MB)" in first and "parsing_parsenet.pth (85 MB)" in second
+    with pytest.raises(SystemExit) as ended:
+        main(["fetch", "v9"])
+    assert ended.value.code == 2
+    assert "unknown name 'v9'; allowed: all, v1, v1.2" in capsys.readouterr().err

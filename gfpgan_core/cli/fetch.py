@@ -1,0 +1,48 @@
+"""`gfpgan fetch`: weight files ahead of time, into `GFPGAN_WEIGHTS_DIR` or the user's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gfpgan_core.cli.report import Report, error_text
+from gfpgan_core.errors import WeightsError
+from gfpgan_core.releases import (
+    BACKGROUNDS,
+    DETECTORS,
+    PARSING,
+    PARSING_FAST,
+    RELEASES,
+    WeightFile,
+    all_files,
+)
+
+_FILES: dict[str, WeightFile] = {
+    **{version: release.file for version, release in RELEASES.items() if release.file},
+    **BACKGROUNDS,
+    **DETECTORS,
+    "parsing": PARSING,
+    "parsing-fast": PARSING_FAST,
+}
+
+# What the hosted API's defaults use: v1.4, and what `auto` picks up beside it when it is there.
+_DEFAULT = ("v1.4", "retinaface-resnet50", "parsing-fast", "realesrgan-x4v3")
+
+FETCHABLE = tuple(_FILES)
+"""The names that `fetch` takes, beside `all`."""
+
+
+def fetch(names: Iterable[str]) -> int:
+    """Download files that are missing, verified; return 0, or 1 if any can't be had."""
+    from gfpgan_core.weights import locate
+
+    names = list(names) or list(_DEFAULT)
+    files = all_files() if "all" in names else [_FILES[name] for name in names]
+    report = Report()
+    status = 0
+    for file in files:
+        try:
+            report.line(f"{file.name}: {locate(file)} ({file.licence})")
+        except WeightsError as error:
+            report.note(error_text(error))
+            status = 1
+    return status

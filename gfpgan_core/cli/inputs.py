@@ -1,0 +1,166 @@
+"""What the command line is given: photos and folders, and what becomes of everything in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gfpgan_core.cli.record import RECORD_NAME, results_in
+from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, kind_of
+
+# The largest photo that is read, 64 megapixels of four 32-bit samples, fits uncompressed.
+MAX_FILE_BYTES = 1 << 30
+
+# A file of such a name is meant as a photo, whatever is in it: it fails rather than is passed over.
+_PHOTO_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl"),
+    *(".mpo", ".png", ".tif", ".tiff", ".webp", ".cr3", ".orf", ".raf", *RAW_SUFFIXES),
+)
+
+# Folders that systems fill with thumbnails or deleted files.
+_SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found"))
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo to restore."""
+
+    path: Path
+    subfolder: Path = Path()
+    """Of the output folder, where its result goes: the photo's own in the folder that was named."""
+
+
+@dataclass
+class Found:
+    """Everything that lies in the inputs: nothing goes missing without a word."""
+
+    photos: list[Source] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """What can't be restored, and why; each counts as failed."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Reason, in the plural -> number."""
+
+
+def find_photos(inputs: Iterable[str]) -> Found:
+    """Return the photos in files and folders, with the folders' own folders.
+
+    A named file is taken as a photo. In a folder the content decides, not the suffix; hidden files,
+    links to folders, results of an earlier run and whatever is no image are passed over.
+    """
+    found = Found()
+    seen: set[str] = set()
+    for name in inputs:
+        if not name:
+            found.problems.append(("''", "an input is empty: name a photo or a folder"))
+        elif _ADDRESS.match(name):
+            found.problems.append((name, "is an address: download it, and name the file"))
+        elif Path(name).is_dir():
+            _search(Path(name), found, seen)
+        else:
+            _add(Source(Path(name)), found, seen)
+    return found
+
+
+def _search(root: Path, found: Found, seen: set[str]) -> None:
+    """Add what lies in a folder, in the order of the names, folders after files."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+            results = results_in(folder)
+        except OSError as error:
+            found.problems.append((str(folder), f"can't be searched: {error.strerror or error}"))
+            continue
+        inner: list[Path] = []
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name == RECORD_NAME:
+                continue
+            if entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS:
+                found.passed_over["hidden"] += 1
+            elif _is_folder(entry, follow=False):
+                inner.append(path)
+            elif _is_folder(entry, follow=True):
+                found.passed_over["linked folders"] += 1
+            elif entry.name in results and results[entry.name] == _size(path):
+                found.passed_over["earlier results"] += 1
+            else:
+                _add_if_photo(Source(path, folder.relative_to(root)), found, seen)
+        folders += reversed(inner)
+
+
+def _is_folder(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:  # a link to itself
+        return False
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _add_if_photo(source: Source, found: Found, seen: set[str]) -> None:
+    """Add a folder's file, unless neither its content nor its name says that it is a photo."""
+    try:
+        is_regular = stat.S_ISREG(source.path.stat().st_mode)
+        kind = kind_of(_head(source.path)) if is_regular else None
+    except OSError:
+        kind = "unreadable"  # reading it tells why
+    if kind is None and source.path.suffix.lower() not in _PHOTO_SUFFIXES:
+        found.passed_over["not images"] += 1
+    else:
+        _add(source, found, seen)
+
+
+def _add(source: Source, found: Found, seen: set[str]) -> None:
+    real = os.path.realpath(source.path)
+    try:
+        problem = _problem(source.path)
+    except OSError as error:
+        problem = f"can't be read: {error.strerror or error}"
+    if problem:
+        found.problems.append((str(source.path), problem))
+    elif real in seen:
+        found.passed_over["given twice"] += 1
+    else:
+        seen.add(real)
+        found.photos.append(source)
+
+
+def _problem(path: Path) -> str:
+    """Return why a file is not worth opening as a photo, or nothing.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return "is no file with content, but a pipe, socket or device"
+    if status.st_size > MAX_FILE_BYTES:
+        return f"has {status.st_size} bytes; a photo may have at most {MAX_FILE_BYTES}"
+    kind = kind_of(_head(path))
+    if path.suffix.lower() in RAW_SUFFIXES and kind == "TIFF":
+        kind = "camera raw"
+    if kind is not None and kind not in READABLE:
+        return f"is {kind}, which is not read: save it as JPEG or PNG first"
+    return ""
+
+
+def _head(path: Path) -> bytes:
+    """Return a file's first bytes; of a pipe that took its place, none, without waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(HEAD_BYTES)

@@ -1,0 +1,89 @@
+"""The options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from gfpgan_core.cli.fetch import FETCHABLE
+from gfpgan_core.cli.report import printable
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind
+from gfpgan_core.releases import DETECTORS, RELEASES
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows what it was given without what a terminal would act on."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def _fetchable(name: str) -> str:
+    if name not in ("all", *FETCHABLE):
+        raise argparse.ArgumentTypeError(
+            f"unknown name {name!r}; allowed: all, {', '.join(FETCHABLE)}"
+        )
+    return name
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; its result names the `command`."""
+    name = Path(sys.argv[0]).name
+    prog = "gfpgan" if name.startswith("gfpgan") else "python -m gfpgan_core"
+    parser = _Parser(prog=prog, description="Restores faces.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_restore(commands.add_parser("restore", help="restore the faces in photos"))
+    fetch = commands.add_parser("fetch", help="download weight files ahead of time")
+    fetch.add_argument(
+        "names",
+        nargs="*",
+        type=_fetchable,
+        metavar="NAME",
+        help=f"all, or any of: {', '.join(FETCHABLE)} (default: v1.4 and its companions)",
+    )
+    return parser
+
+
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="photos, or folders of photos")
+    add(
+        "--output",
+        default="output",
+        metavar="DIR",
+        help="folder, or for one photo a file such as result.png; default: output",
+    )
+    add("--overwrite", action="store_true", help="replace files of the results' names, no photos")
+    add("--resume", action="store_true", help="leave out what an earlier run has done")
+    add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
+    add("--weights", type=Path, metavar="FILE", help="weights of your own instead of a version")
+    add("--scale", type=float, default=2.0, help=f"{MIN_SCALE:g} to {MAX_SCALE:g}, default: 2")
+    add("--background", choices=get_args(Background), default="none", help="default: none")
+    add("--blend", type=float, default=1.0, help="0: faces unchanged, 1 (default): restored")
+    add("--aligned", action="store_true", help="the inputs are aligned, square faces")
+    which = parser.add_mutually_exclusive_group()
+    for faces in ("center", "largest"):
+        which.add_argument(
+            f"--only-{faces}-face", dest="faces", action="store_const", const=faces, default="all"
+        )
+    add("--min-eye-distance", type=float, default=5.0, metavar="PX", help="default: 5")
+    add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
+    add(
+        "--detector",
+        choices=("auto", "centerface", *DETECTORS),
+        default="auto",
+        help="default: auto",
+    )
+    add("--mask", choices=get_args(MaskKind), default="auto", help="default: auto")
+    add("--format", choices=("auto", "png", "jpg", "webp"), default="auto", help="default: auto")
+    add("--save-faces", action="store_true", help="write each face, before and after, as well")
+    add("--json", action="store_true", help="report as lines of JSON")
+    add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+    add(
+        "--backend",
+        choices=get_args(Backend),
+        default="auto",
+        help="what runs the network, default: auto, the fastest of equal results",
+    )

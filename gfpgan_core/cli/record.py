@@ -1,0 +1,92 @@
+"""The list of results that each output folder keeps, so that later runs know them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RECORD_NAME = ".gfpgan_results.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result, as a line of JSON."""
+
+    result: str
+    """The name of the file, in the record's folder."""
+    bytes: int
+    source: str = ""
+    """The name of the photo; a saved face has none."""
+    sha256: str = ""
+    """Of the photo's file."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """With which it was restored."""
+
+
+def entries_in(folder: Path) -> list[Entry]:
+    """Return what a folder's record lists; lines that a cut-off run left are skipped.
+
+    Raises:
+        OSError: the record can't be read.
+    """
+    return list(_read(folder / RECORD_NAME))
+
+
+def results_in(folder: Path) -> dict[str, int]:
+    """Return the names of a folder's results with their size in bytes.
+
+    Raises:
+        OSError: the record can't be read.
+    """
+    return {entry.result: entry.bytes for entry in entries_in(folder)}
+
+
+def _read(path: Path) -> Iterator[Entry]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return
+    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        for line in file:
+            try:
+                entry = Entry(**json.loads(line))
+            except (ValueError, TypeError, RecursionError):
+                continue
+            if isinstance(entry.result, str) and isinstance(entry.bytes, int):
+                yield entry
+
+
+def add_entries(folder: Path, entries: list[Entry]) -> None:
+    """Append to a folder's record.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    # A link, in a folder that a stranger made, could lead to any file.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW
+    descriptor = os.open(folder / RECORD_NAME, flags, 0o666)
+    with os.fdopen(descriptor, "ab") as file:
+        # One write, with a line break first: a line that was cut off doesn't swallow this one.
+        lines = [json.dumps(asdict(entry)) for entry in entries]
+        file.write(("\n" + "\n".join(lines) + "\n").encode("ascii"))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,220 @@
+"""What is said of a run: a line for each photo, one for all, on streams that may not take it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from gfpgan_core.pipeline import Restoration
+
+_EXPECTED = (InputError, WeightsError, CropFailedError)
+
+# What a terminal obeys instead of showing it: controls, direction marks, line separators; also the
+# bytes that are no text. Joiners stay: emoji and several scripts need them.
+_HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
+
+_ONE = {
+    "not images": "not an image",
+    "earlier results": "earlier result",
+    "linked folders": "linked folder",
+}
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes in place of everything that a terminal would act on."""
+    return "".join(
+        _escaped(c) if unicodedata.category(c) in _HIDDEN_CATEGORIES and c not in _JOINERS else c
+        for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds the byte of a name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is said of an error; one that we did not foresee is called a defect."""
+    if isinstance(error, _EXPECTED):
+        return " ".join(str(error).splitlines())
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for it: {error}".removesuffix(": ")
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (a defect of this program: please report it)"
+
+
+class Stream:
+    """A text stream that never ends the run: what it can't encode is escaped; once it fails, mute.
+
+    A closed pipe or a full disk under a log loses the log, not the photos.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if self._stream is None:
+            return len(text)
+        encoding = self._stream.encoding or "utf-8"
+        try:
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except (OSError, ValueError):  # ValueError: it was closed
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._give_up()
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def _give_up(self) -> None:
+        """Let what is still buffered go nowhere: else Python complains when it exits."""
+        assert self._stream is not None
+        with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        self._stream = None
+
+
+@dataclass
+class Tally:
+    """What became of everything."""
+
+    photos: int = 0
+    """All that are to be restored."""
+    restored: int = 0
+    failed: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Reason, in the plural -> number."""
+
+    @property
+    def not_tried(self) -> int:
+        return self.photos - self.restored - self.failed
+
+    def __str__(self) -> str:
+        parts = [f"{self.restored} restored", f"{self.failed} failed"]
+        if self.not_tried:
+            parts.append(f"{self.not_tried} not tried")
+        reasons = ", ".join(
+            f"{number} {_ONE.get(reason, reason) if number == 1 else reason}"
+            for reason, number in self.passed_over.most_common()
+        )
+        passed = f"{self.passed_over.total()} passed over"
+        return ", ".join([*parts, f"{passed}: {reasons}" if reasons else passed])
+
+
+class Report:
+    """Says what becomes of each photo, and counts it."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.output, self.errors = Stream(sys.stdout), Stream(sys.stderr)
+        self._bar: tqdm[Any] | None = None
+
+    @contextlib.contextmanager
+    def progress(self, photos: int) -> Iterator[None]:
+        """Draw a progress bar, on a terminal only and of several photos."""
+        from tqdm import tqdm
+
+        if photos < 2 or not self.errors.isatty():
+            yield
+            return
+        with tqdm(total=photos, unit="photo", file=self.errors) as self._bar:
+            yield
+        self._bar = None
+
+    def restored(self, source: Path, result: Restoration, files: list[Path]) -> None:
+        """Count a photo, and say what was found and written: the result first, then its faces."""
+        self.tally.restored += 1
+        count = len(result.faces)
+        found = f"{count} face{'s' * (count != 1)}" if count or not result.crops else "aligned"
+        seconds = sum(result.seconds.values())
+        self._photo_line(f"{source}: {found}, {seconds:.1f} s -> {files[0]}", self.output)
+
+    def failed(self, source: Path | str, text: str) -> None:
+        """Count a photo that could not be restored, and say why."""
+        self.tally.failed += 1
+        self._photo_line(f"{source}: FAILED: {text}", self.errors)
+
+    def line(self, text: str) -> None:
+        """Say what was asked for."""
+        self._line(text, self.output)
+
+    def note(self, text: str) -> None:
+        """Say what concerns the run as a whole."""
+        self._line(text, self.errors)
+
+    def closing(self) -> None:
+        """Say what became of everything, in one line."""
+        self._line(str(self.tally), self.output)
+
+    def _photo_line(self, text: str, stream: Stream) -> None:
+        self._line(text, stream)
+        if self._bar is not None:
+            self._bar.update()
+
+    def _line(self, text: str, stream: Stream) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        stream.write(printable(text) + "\n")
+        stream.flush()
+        if self._bar is not None:
+            self._bar.refresh()
+
+
+class JsonReport(Report):
+    """The same as lines of JSON on the standard output."""
+
+    def restored(self, source: Path, result: Restoration, files: list[Path]) -> None:
+        """Count a photo, and describe its result."""
+        self.tally.restored += 1
+        height, width = result.image.shape[:2]
+        described = {
+            "input": str(source),
+            "output": str(files[0]),
+            "saved_faces": [str(path) for path in files[1:]],
+            "width": width,
+            "height": height,
+            "faces": [
+                {"box": [round(float(side), 1) for side in face.box_xyxy], "score": face.score}
+                for face in result.faces
+            ],
+            "seconds": result.seconds,
+        }
+        self._photo_line(json.dumps(described), self.output)
+
+    def failed(self, source: Path | str, text: str) -> None:
+        """Count a photo that could not be restored, and say why."""
+        self.tally.failed += 1
+        self._photo_line(json.dumps({"input": str(source), "error": text}), self.output)
+
+    def closing(self) -> None:
+        """Give the numbers of the run."""
+        tally = self.tally
+        counts = {"restored": tally.restored, "failed": tally.failed, "not_tried": tally.not_tried}
+        line = json.dumps({**counts, "passed_over": dict(tally.passed_over)})
+        self._line(line, self.output)

@@ -1,0 +1,283 @@
+"""`gfpgan restore`: photos in, restored photos out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfpgan_core.cli.inputs import Found, Source, find_photos
+from gfpgan_core.cli.record import sha256_of
+from gfpgan_core.cli.report import JsonReport, Report, error_text
+from gfpgan_core.cli.results import (
+    Results,
+    check_writable,
+    in_the_way,
+    remove_abandoned,
+    without_done,
+)
+from gfpgan_core.config import RestoreOptions
+from gfpgan_core.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from gfpgan_core.pipeline import FaceRestorer, Restoration
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells count it."""
+
+# Suffixes that make `--output` a file.
+_FILE_SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+_OTHER_SUFFIXES = (".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".jfif")
+
+# No later photo can be written either.
+_NOTHING_MORE_FITS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+# Options without influence on the pixels, or with an own place in the record.
+_NOT_RECORDED = (
+    *("command", "inputs", "output", "resume", "overwrite", "json"),
+    *("device", "backend", "weights"),
+)
+
+
+class _OutputFullError(Exception):
+    """The output takes no more files."""
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """Where results go: `folder`, or `file` alone."""
+
+    folder: Path
+    file: Path | None
+    format: str
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Return the exit status: 0, 1 if any photo failed or there is none, 130 after Ctrl-C."""
+    report = JsonReport() if options.json else Report()
+    try:
+        restore_options = _restore_options(options)
+        found = find_photos(options.inputs)
+        destination = _destination(options, found)
+        check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
+        remove_abandoned(destination.folder)
+        status = _restore_found(options, restore_options, found, destination, report)
+    except (InputError, WeightsError) as error:
+        report.note(error_text(error))
+        return 1
+    except KeyboardInterrupt:
+        report.note(f"interrupted: {report.tally}; the same command with --resume goes on")
+        return INTERRUPTED
+    report.closing()
+    return status
+
+
+def _restore_options(options: argparse.Namespace) -> RestoreOptions:
+    return RestoreOptions(
+        scale=options.scale,
+        blend=options.blend,
+        background=options.background,
+        faces=options.faces,
+        aligned=options.aligned,
+        min_eye_distance_px=options.min_eye_distance,
+        min_score=options.min_score,
+    )
+
+
+def _destination(options: argparse.Namespace, found: Found) -> _Destination:
+    """Return where results go.
+
+    Raises:
+        InputError: `--output` is a file, and can't be.
+    """
+    path = Path(options.output)
+    suffix = path.suffix.lower()
+    is_folder = options.output.endswith("/") or path.is_dir()
+    if is_folder or suffix not in (*_FILE_SUFFIXES, *_OTHER_SUFFIXES):
+        return _Destination(path, None, options.format)
+    if suffix not in _FILE_SUFFIXES:
+        raise InputError(f"--output {path}: results are .png, .jpg or .webp")
+    count = len(found.photos)
+    if count > 1 or any(Path(name).is_dir() for name in options.inputs):
+        raise InputError(f"--output {path} is one file, for one photo: name a folder for several")
+    file_format = _FILE_SUFFIXES[suffix]
+    if options.format not in ("auto", file_format):
+        raise InputError(f"--output {path} and --format {options.format} don't agree")
+    is_taken = not (options.overwrite or options.resume) and os.path.lexists(path)
+    if is_taken or any(_is_same_file(path, photo.path) for photo in found.photos):
+        raise InputError(in_the_way(path))
+    return _Destination(path.parent, path, file_format)
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _restore_found(
+    options: argparse.Namespace,
+    restore_options: RestoreOptions,
+    found: Found,
+    destination: _Destination,
+    report: Report,
+) -> int:
+    recorded = _recorded(options)
+    photos = found.photos
+    if options.resume:
+        photos = _not_done(photos, destination, recorded)
+        found.passed_over["done already"] = len(found.photos) - len(photos)
+    tally = report.tally
+    tally.photos = len(photos) + len(found.problems)
+    tally.passed_over = +found.passed_over  # those above zero
+    for name, problem in found.problems:
+        report.failed(name, problem)
+    if photos:
+        results = Results((source.path for source in found.photos), overwrite=options.overwrite)
+        saver = _Saver(options, destination, recorded, results, report)
+        _restore_all(photos, load_restorer(options), restore_options, saver)
+    elif not found.photos and not tally.failed and not tally.passed_over["earlier results"]:
+        report.note(f"there is no photo in {', '.join(options.inputs)}")
+        return 1
+    return int(tally.failed > 0 or tally.not_tried > 0)
+
+
+def _recorded(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that a result depends on, as they stand in the record."""
+    recorded = {name: value for name, value in vars(options).items() if name not in _NOT_RECORDED}
+    if options.weights:
+        try:
+            recorded["version"] = sha256_of(options.weights)
+        except OSError as error:
+            raise WeightsError(
+                f"{options.weights} can't be read as weights: {error.strerror or error}"
+            ) from error
+    return recorded
+
+
+def _not_done(
+    photos: list[Source], destination: _Destination, recorded: Mapping[str, Any]
+) -> list[Source]:
+    if destination.file:
+        return [] if destination.file.exists() else photos
+    return list(without_done(photos, destination.folder, recorded))
+
+
+def load_restorer(options: argparse.Namespace) -> FaceRestorer:
+    """Set the process up and load the networks.
+
+    Raises:
+        InputError: unknown device, detector, mask or back end.
+        WeightsError: weights can't be had or are damaged.
+    """
+    import torch
+
+    from gfpgan_core.background import load_background
+    from gfpgan_core.cores import allowed_cores
+    from gfpgan_core.memory import keep_freed_memory
+    from gfpgan_core.pipeline import FaceRestorer, checked_device
+
+    keep_freed_memory()
+    torch.set_num_threads(allowed_cores())
+
+    chosen = {
+        "detector": options.detector,
+        "mask": options.mask,
+        "device": options.device,
+        "backend": options.backend,
+    }
+    if options.background != "none":  # absent weights end the run now, not each photo
+        load_background(options.background, checked_device(options.device))
+    if options.weights:
+        return FaceRestorer.from_file(options.weights, **chosen)
+    return FaceRestorer.from_release(options.version, **chosen)
+
+
+def _restore_all(
+    photos: list[Source], restorer: FaceRestorer, options: RestoreOptions, saver: _Saver
+) -> None:
+    """Restore one photo while the one before is encoded and written."""
+    restored = restorer.restore_many([photo.path for photo in photos], options)
+    writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+    try:
+        with saver.report.progress(len(photos)), writer:
+            before: Future[None] | None = None
+            for photo, result in zip(photos, restored, strict=True):
+                saved = writer.submit(saver.save, photo, result)
+                if before:
+                    before.result()
+                before = saved
+            if before:
+                before.result()
+    except _OutputFullError as error:
+        saver.report.note(f"stopped: {error}; the same command with --resume goes on")
+
+
+@dataclass(frozen=True)
+class _Saver:
+    """Writes what became of a photo, and reports it."""
+
+    options: argparse.Namespace
+    destination: _Destination
+    recorded: Mapping[str, Any]
+    results: Results
+    report: Report
+
+    def save(self, source: Source, result: Restoration | Exception) -> None:
+        """Write the result and its faces.
+
+        Raises:
+            _OutputFullError: nothing more can be written.
+        """
+        try:
+            if isinstance(result, Exception):
+                raise result
+            files = self._write(source, result)
+        except Exception as error:  # of one photo: the others are restored
+            self.report.failed(source.path, error_text(error))
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _NOTHING_MORE_FITS:
+                raise _OutputFullError(
+                    f"no more photos can be written ({cause.strerror})"
+                ) from error
+        else:
+            self.report.restored(source.path, result, files)
+
+    def _write(self, source: Source, result: Restoration) -> list[Path]:
+        """Write the faces first: the result in the record says that all of its photo is done."""
+        file_format = result.format_for(self.destination.format)
+        data = result.encode(file_format)
+        folder = self.destination.folder / source.subfolder
+        faces = self._write_faces(folder / "faces", source.path.stem, result)
+        if self.destination.file:
+            self.results.write_file(self.destination.file, data)
+            return [self.destination.file, *faces]
+        about = {"source": source.path.name, "options": self.recorded}
+        with contextlib.suppress(OSError):  # removed since
+            about["sha256"] = sha256_of(source.path)
+        parts = {f".{file_format}": data}
+        return self.results.write(folder, source.path.stem, parts, about) + faces
+
+    def _write_faces(self, folder: Path, stem: str, result: Restoration) -> list[Path]:
+        """Write `<stem>_<n>.png` and the pair `<stem>_<n>_before_after.png`."""
+        if not (self.options.save_faces and result.crops):
+            return []
+        import numpy as np
+
+        from gfpgan_core import images
+
+        parts = {}
+        for number, (before, after) in enumerate(
+            zip(result.crops, result.restored_crops, strict=True)
+        ):
+            parts[f"_{number}.png"] = images.encode(after, None, "png")
+            pair = np.hstack([before, after])
+            parts[f"_{number}_before_after.png"] = images.encode(pair, None, "png")
+        return self.results.write(folder, stem, parts)

@@ -1,0 +1,253 @@
+"""Where results go: names that are free, whole files or none, and a record for later runs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gfpgan_core.cli.inputs import Source
+from gfpgan_core.cli.record import Entry, add_entries, entries_in, sha256_of
+from gfpgan_core.errors import InputError
+
+# Ours, unfinished: hidden, and short enough for a folder whose results' names fill the limit.
+_PARTIAL_PREFIX, _PARTIAL_SUFFIX = ".gfpgan-", ".partial"
+_ABANDONED_AFTER_S = 600
+
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+class Results:
+    """Writes a run's results, and replaces nothing that the run did not write.
+
+    Files are compared by what they are and not by name: a file system may ignore case, and one file
+    may have several names.
+    """
+
+    def __init__(self, originals: Iterable[Path], *, overwrite: bool = False) -> None:
+        self._overwrite = overwrite
+        self._protected = {identity for path in originals if (identity := _identity(path))}
+        """Of the originals, which not even `overwrite` replaces, and of what this run wrote."""
+
+    def write(
+        self,
+        folder: Path,
+        stem: str,
+        parts: Mapping[str, bytes],
+        about: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Write files called `<stem><ending>`, or all `<stem>_2<ending>` where one is taken.
+
+        Args:
+            folder: Made if it is missing.
+            stem: Shortened where the file system's limit asks for it.
+            parts: Ending -> content. A file that has this content already is left as it is.
+            about: What the record says beside each file's name and size.
+
+        Raises:
+            InputError: they can't be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            limit = _name_limit(folder)
+            for number in itertools.count(1):
+                name = _fitted(stem, f"_{number}" * (number > 1), parts, limit)
+                targets = {folder / f"{name}{ending}": data for ending, data in parts.items()}
+                with contextlib.suppress(FileExistsError):  # made since by another process
+                    if all(self._is_free(target, data) for target, data in targets.items()):
+                        self._write_all(folder, targets, about or {})
+                        return list(targets)
+        except OSError as error:
+            raise _unwritable(folder / f"{stem}{next(iter(parts))}", error) from error
+        raise AssertionError("numbers don't end")
+
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Write the file that the user named.
+
+        Raises:
+            InputError: it exists, or can't be written.
+        """
+        try:
+            if not self._is_free(path, data):
+                raise InputError(in_the_way(path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(path, data)
+        except FileExistsError as error:
+            raise InputError(in_the_way(path)) from error
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def _is_free(self, target: Path, data: bytes) -> bool:
+        """Whether the file may be written, or holds the data already."""
+        try:
+            status = target.stat()
+        except OSError:  # nothing there, or a link that leads nowhere
+            return not os.path.lexists(target)
+        if (status.st_dev, status.st_ino) in self._protected or not stat.S_ISREG(status.st_mode):
+            return False
+        return self._overwrite or _holds(target, status.st_size, data)
+
+    def _write_all(
+        self, folder: Path, targets: Mapping[Path, bytes], about: Mapping[str, Any]
+    ) -> None:
+        # The record comes first: a run that is killed leaves no result that isn't in it.
+        add_entries(
+            folder, [Entry(path.name, len(data), **about) for path, data in targets.items()]
+        )
+        for target, data in targets.items():
+            self._write(target, data)
+
+    def _write(self, target: Path, data: bytes) -> None:
+        status = target.stat() if target.exists() else None
+        if status is None or not _holds(target, status.st_size, data):
+            _place(target, data, replace=self._overwrite)
+        if identity := _identity(target):
+            self._protected.add(identity)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _holds(path: Path, size: int, data: bytes) -> bool:
+    return size == len(data) and path.read_bytes() == data
+
+
+def _place(target: Path, data: bytes, *, replace: bool) -> None:
+    """Write a whole file or none.
+
+    Raises:
+        FileExistsError: it exists, and `replace` is off.
+        OSError: it can't be written.
+    """
+    partial = target.with_name(f"{_PARTIAL_PREFIX}{os.getpid()}{_PARTIAL_SUFFIX}")
+    try:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:  # `x` follows no link
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            partial.replace(target)
+        else:
+            _rename_to_free(partial, target)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _rename_to_free(partial: Path, target: Path) -> None:
+    """Give a file another name unless that exists; `rename` alone would replace it."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if target.exists():  # FAT has no hard links: here another process could come between
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        partial.replace(target)
+
+
+def _fitted(stem: str, number: str, endings: Iterable[str], limit: int) -> str:
+    """Return the stem with its number, cut so that the longest name fits into `limit` bytes."""
+    room = limit - len(number) - max(len(os.fsencode(ending)) for ending in endings)
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return stem + number
+
+
+def _name_limit(folder: Path) -> int:
+    """Return how many bytes a file's name may have there."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return 255
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} can't be written: {error.strerror or error}")
+
+
+def in_the_way(path: Path) -> str:
+    """Return what is said of a file that is in the way."""
+    return f"{path} exists: --overwrite replaces it, unless it is one of the photos"
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before anything is restored whether results can be written.
+
+    Raises:
+        InputError: the folder, or the nearest one that exists above it, takes no file.
+    """
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(bytes(1 << 16))
+    except OSError as error:
+        raise InputError(
+            f"results can't be written to {folder} ({nearest}: {error.strerror or error});"
+            " name another folder with --output"
+        ) from error
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed runs left half written in a folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{_PARTIAL_PREFIX}*{_PARTIAL_SUFFIX}"):
+            if time.time() - path.lstat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink()
+
+
+def without_done(
+    sources: Iterable[Source], folder: Path, options: Mapping[str, Any]
+) -> Iterator[Source]:
+    """Yield the photos without a result from an earlier run with the same options.
+
+    The photo is known by its name and content, the result by the folder's record; a result that was
+    removed or changed since does not count.
+    """
+    done: dict[Path, list[Entry]] = {}
+    for source in sources:
+        target = folder / source.subfolder
+        if target not in done:
+            done[target] = list(_kept(target, options))
+        entry = _entry_of(source, done[target])
+        if entry is None:
+            yield source
+        else:
+            done[target].remove(entry)  # another photo of this name and content has its own
+
+
+def _kept(folder: Path, options: Mapping[str, Any]) -> Iterator[Entry]:
+    """Yield the entries of results that are still there, each result's last."""
+    try:
+        latest = {entry.result: entry for entry in entries_in(folder)}
+    except OSError:
+        return
+    for entry in latest.values():
+        with contextlib.suppress(OSError):
+            size = (folder / entry.result).stat().st_size
+            if entry.options == options and size == entry.bytes:
+                yield entry
+
+
+def _entry_of(source: Source, entries: list[Entry]) -> Entry | None:
+    named = [entry for entry in entries if entry.source == source.path.name]
+    try:
+        digest = sha256_of(source.path) if named else ""
+    except OSError:
+        return None
+    return next((entry for entry in named if entry.sha256 == digest), None)

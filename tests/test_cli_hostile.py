@@ -1,0 +1,368 @@
+"""The command line under attack, and under a system that fails it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cli_runs import Cli, cli, contents, photo, visible
+from slow_cli import command, environment
+
+from gfpgan_core import images
+from gfpgan_core.cli.inputs import find_photos
+from gfpgan_core.cli.report import Stream, printable
+from gfpgan_core.cli.results import check_writable
+from gfpgan_core.errors import InputError
+from gfpgan_core.pipeline import checked_device
+
+__all__ = ["cli"]
+
+NOBODY = 65534
+
+
+def _run(
+    *arguments: object, seconds: float = 0.0, **how: object
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(seconds, *arguments),
+        env=environment(),
+        text=True,
+        check=False,
+        **{"capture_output": True, **how},  # type: ignore[call-overload]
+    )
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Without root's right to read and write everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_tmp_path(tmp_path: Path) -> Path:
+    """A folder that everybody may look into, whoever runs the tests."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            if folder.stat().st_uid != os.geteuid():
+                pytest.skip(f"{folder} can't be opened to other users")
+            folder.chmod(folder.stat().st_mode | 0o011)
+        if folder.name.startswith("pytest-of-"):
+            break
+    return tmp_path
+
+
+def test_what_is_no_file_is_never_opened(cli: Cli, tmp_path: Path) -> None:
+    """A pipe without a writer would wait for ever, a device or a sparse file never end."""
+    album = photo(tmp_path / "album" / "a.png").parent
+    os.mkfifo(album / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(album / "s.jpg"))
+    os.truncate(photo(album / "sparse.png"), 30 << 30)
+    (album / "zero.jpg").symlink_to("/dev/zero")
+    (album / "null").symlink_to("/dev/null")
+    os.mkfifo(album / "other")
+    assert cli(album, "/dev/null", album / "other", "--output", tmp_path / "out") == 1
+    for name in ("pipe.jpg", "s.jpg", "zero.jpg", "/dev/null", "other"):
+        assert f"{name}: FAILED: is no file with content, but a pipe, socket or device" in cli.err
+    assert "sparse.png: FAILED: has 32212254720 bytes" in cli.err
+    assert cli.closing == "1 restored, 6 failed, 2 passed over: 2 not images"
+
+
+def test_an_unreadable_folder_or_photo_is_reported_and_the_rest_found(open_tmp_path: Path) -> None:
+    album = photo(open_tmp_path / "album" / "a.png").parent
+    photo(album / "b.png").chmod(0)
+    photo(album / "closed" / "c.png").parent.chmod(0)
+    try:
+        with _as_nobody():
+            found = find_photos([str(album)])
+    finally:
+        (album / "closed").chmod(0o700)
+    assert [source.path.name for source in found.photos] == ["a.png"]
+    problems = {Path(name).name: text for name, text in found.problems}
+    assert problems == {
+        "b.png": "can't be read: Permission denied",
+        "closed": "can't be searched: Permission denied",
+    }
+
+
+def test_a_folder_that_takes_no_file_is_noticed(open_tmp_path: Path) -> None:
+    closed = open_tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    for folder in (closed, closed / "new" / "deeper"):
+        with _as_nobody(), pytest.raises(InputError, match=r"closed: Permission denied.*--output"):
+            check_writable(folder)
+    (open_tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Not a directory"):
+        check_writable(open_tmp_path / "file" / "out")
+
+
+def test_an_unusable_output_is_noticed_before_the_network_is_loaded(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gfpgan_core.cli.restore.load_restorer", None)
+    path = photo(tmp_path / "a.png")
+    (tmp_path / "out").write_text("a file")
+    assert cli(path, "--output", tmp_path / "out") == 1
+    assert "results can't be written to" in cli.err and "--output" in cli.err
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "faces").write_text("a file")
+    assert cli(path, "--output", tmp_path / "good", "--save-faces") == 1
+    assert "faces: Not a directory" in cli.err
+
+
+def test_names_are_shown_without_what_a_terminal_obeys(cli: Cli, tmp_path: Path) -> None:
+    names = (
+        "a\x1b]0;owned\x07.png",
+        "b\r\n34 restored.png",
+        "c\u202egnp.exe",
+        "d\x9b31m",
+        "e\u2028",
+    )
+    album = tmp_path / "album"
+    for name in names:
+        photo(album / name, format="PNG")
+    (album / "f\x1b[2J.jpg").write_text("no photo")
+    assert cli(album, "--output", tmp_path / "out\x1b[0m") == 1
+    assert cli.closing == "5 restored, 1 failed, 0 passed over"
+    for line in (cli.out + cli.err).splitlines():
+        assert line.isprintable()
+    assert len(cli.out.splitlines()) == 6 and len(cli.err.splitlines()) == 1
+    assert "a\\x1b]0;owned\\x07.png" in cli.out
+    with pytest.raises(SystemExit):
+        cli("x.jpg", "--\x1b[31m")
+    cli.read()
+    assert cli.err and "\x1b" not in cli.err
+
+
+def test_families_accents_and_other_scripts_are_shown_as_they_are() -> None:
+    for name in ("👨\u200d👩\u200d👧.jpg", "Zoë.png", "क्\u200dष.webp", "abc def.jpg", "日本.tif"):
+        assert printable(name) == name
+    assert printable(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+
+
+def test_a_name_that_the_terminal_can_not_encode_ends_nothing() -> None:
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        buffer = io.BytesIO()
+        terminal = io.TextIOWrapper(buffer, encoding=encoding, errors="strict")
+        stream = Stream(terminal)
+        stream.write("Zoë 日本 \udce9\n")
+        stream.flush()
+        assert buffer.getvalue().endswith(b" \\udce9\n")
+
+
+def test_photos_are_restored_when_nobody_listens(tmp_path: Path) -> None:
+    """Standard streams that are closed, full, or whose reader went away."""
+    album = photo(tmp_path / "album" / "a\udce9.png", 1).parent
+    photo(album / "b.png", 2)
+    (album / "c.jpg").write_text("no photo")
+    line = " ".join(f'"{part}"' for part in command(0, album, "--output"))
+    for number, redirected in enumerate((">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "| true")):
+        out = tmp_path / f"out{number}"
+        script = f'set -o pipefail; {line} "{out}" {redirected}'
+        result = subprocess.run(
+            ["bash", "-c", script],
+            env={**environment(), "PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1  # for c.jpg
+        assert [images.read_rgb(out / name).shape for name in visible(out)] == [(16, 16, 3)] * 2
+        assert "Traceback" not in result.stderr and "Exception" not in result.stderr
+
+
+def test_a_log_has_no_progress_bar(tmp_path: Path) -> None:
+    for number in range(3):
+        photo(tmp_path / "album" / f"{number}.png", number)
+    result = _run(tmp_path / "album", "--output", tmp_path / "out", seconds=0.2)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert len(result.stdout.splitlines()) == 4 and "\r" not in result.stdout
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run of 20 photos, 0.1 s each, whose first result is reported; in folders album and out."""
+    for number in range(20):
+        photo(tmp_path / "album" / f"{number:02}.png", number)
+    process = subprocess.Popen(
+        command(0.1, tmp_path / "album", "--output", tmp_path / "out"),
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and "00.png" in process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_is_one_line_and_resume_goes_on(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate()
+    assert running.returncode == 130
+    (line,) = err.splitlines()
+    restored = len(out.splitlines()) + 1
+    assert line == (
+        f"interrupted: {restored} restored, 0 failed, {20 - restored} not tried, 0 passed over;"
+        " the same command with --resume goes on"
+    )
+    assert 1 <= restored < 20
+    _assert_resumed(tmp_path, restored)
+
+
+def test_a_killed_run_leaves_whole_files_and_resume_goes_on(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    running.kill()
+    running.communicate()
+    results = list((tmp_path / "out").glob("*.png"))
+    for path in results:
+        assert images.read_rgb(path).shape == (16, 16, 3)
+    _assert_resumed(tmp_path, len(results))
+
+
+def _assert_resumed(tmp_path: Path, done: int) -> None:
+    """The same command with --resume restores the rest, and the whole is as if in one go."""
+    arguments = (tmp_path / "album", "--output", tmp_path / "out")
+    result = _run(*arguments, "--resume")
+    closing = result.stdout.splitlines()[-1]
+    assert closing == f"{20 - done} restored, 0 failed, {done} passed over: {done} done already"
+    assert _run(*arguments[:2], tmp_path / "whole").returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def _with_mount(tmp_path: Path, mount: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line where only it sees a file system on `out`, or skip visibly.
+
+    The results are copied to `copy` before the file system vanishes.
+    """
+    (tmp_path / "out").mkdir(exist_ok=True)
+    run = " ".join(f'"{part}"' for part in command(0, *arguments))
+    script = f"{mount} 2>&1 || exit 77; {run}; status=$?; cp -a out/. copy; exit $status"
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare")
+    result = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode in (77, 1) and not (tmp_path / "copy").exists():
+        pytest.skip(f"can't mount here: {(result.stdout + result.stderr).strip()[:200]}")
+    return result
+
+
+def test_a_full_disk_stops_the_run_and_leaves_whole_files(tmp_path: Path) -> None:
+    for number in range(6):
+        photo(tmp_path / "album" / f"{number}.png", number, side_px=200)  # 120 kB each
+    mount = "mount -t tmpfs -o size=360k tmpfs out"
+    result = _with_mount(tmp_path, mount, tmp_path / "album", "--output", "out")
+    assert result.returncode == 1
+    assert "No space left on device" in result.stderr and "--resume" in result.stderr
+    numbers = re.findall(r"\d+", result.stdout.splitlines()[-1])
+    restored, failed, not_tried, passed_over = map(int, numbers)
+    assert (restored, failed + not_tried, passed_over) == (2, 4, 0)
+    assert failed in (1, 2)  # the next one may be restored before the disk is known to be full
+    assert sorted(path.name for path in (tmp_path / "copy").glob("*.p*")) == ["0.png", "1.png"]
+    assert images.read_rgb(tmp_path / "copy" / "1.png").shape == (200, 200, 3)
+
+
+def test_a_read_only_disk_is_noticed_before_anything_is_restored(tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.png")
+    mount = "mount -t tmpfs -o ro tmpfs out"
+    result = _with_mount(tmp_path, mount, path, "--output", "out")
+    assert result.returncode == 1 and result.stdout == ""
+    assert "Read-only file system" in result.stderr
+
+
+def test_an_original_survives_on_a_disk_that_ignores_case(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    format_disk = ["mkfs.ext4", "-q", "-O", "casefold", str(image)]
+    if not shutil.which("mkfs.ext4") or subprocess.run(format_disk, check=False).returncode:
+        pytest.skip("needs mkfs.ext4 with casefold")
+    original = photo(tmp_path / "IMG_1.JPG")
+    mount = "mount -o loop disk.img out && mkdir out/x && chattr +F out/x && cp IMG_1.JPG out/x"
+    result = _with_mount(tmp_path, mount, "out/x/IMG_1.JPG", "--output", "out/x", "--overwrite")
+    assert result.returncode == 0
+    assert (tmp_path / "copy" / "x" / "IMG_1.JPG").read_bytes() == original.read_bytes()
+    assert (tmp_path / "copy" / "x" / "IMG_1_2.jpg").is_file()
+
+
+def test_a_file_system_without_hard_links_gets_its_results(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As FAT on a camera's card."""
+
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    path = photo(tmp_path / "a.png", 1)
+    neighbor = photo(tmp_path / "out" / "a.png", 2)
+    before = neighbor.read_bytes()
+    assert cli(path, "--output", tmp_path / "out") == 0
+    assert neighbor.read_bytes() == before
+    assert visible(tmp_path / "out") == ["a.png", "a_2.png"]
+
+
+def test_what_killed_runs_left_is_removed_and_what_others_write_stays(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = photo(tmp_path / "a.png", 1)
+    old, new = (tmp_path / "out" / f".gfpgan-{number}.partial" for number in (1, 2))
+    old.parent.mkdir()
+    for partial in (old, new):
+        partial.write_bytes(b"half")
+    os.utime(old, (time.time() - 3600,) * 2)
+    assert cli(path, "--output", tmp_path / "out") == 0
+    assert not old.exists() and new.exists()
+
+
+def test_a_defect_of_ours_costs_one_photo(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate("abc"):
+        photo(tmp_path / "album" / f"{name}.png", number)
+    encode = images.encode
+    calls = iter(range(99))
+
+    def encode_twice(*arguments: object) -> bytes:
+        if next(calls) == 1:
+            raise ZeroDivisionError("division\x1b by zero")
+        return encode(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "encode", encode_twice)
+    assert cli(tmp_path / "album", "--output", tmp_path / "out") == 1
+    assert "b.png: FAILED: ZeroDivisionError: division\\x1b by zero (a defect" in cli.err
+    assert cli.closing == "2 restored, 1 failed, 0 passed over"
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu:x", "tpu", ""])
+def test_a_device_that_computes_nothing_is_refused(device: str) -> None:
+    with pytest.raises(InputError, match=r"can't be used .*try cpu"):
+        checked_device(device)
