@@ -1,0 +1,116 @@
+"""Every command of the README, as it stands and in its order, in a fresh copy of the project.
+
+Only what a reader has is there: the environment that the first two commands make, and photos by the
+names that the README gives them. Commands that need a download run as well: with downloads
+forbidden, that must be all that stops them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PORTRAIT, ROOT
+from PIL import Image
+
+_ACTIVATE = "source .venv/bin/activate"
+
+# Start of a command -> why it is left out, as pytest's summary shows it.
+_LEFT_OUT = {
+    "make test": "this is it",
+    "cog ": "needs Docker",
+    "curl ": "needs the server of the command before, as tests/test_cog_train.py starts it",
+    "COG_": "runs until it is stopped: tests/test_server.py and tests/test_cog_train.py start it",
+    "GFPGAN_WEIGHTS_DIR=weights ": "downloads 500 MB into the project: `fetch` itself is tried",
+}
+_NEEDS_A_DOWNLOAD = ("python -m gfpgan_core fetch", "python -m train --config configs/finetune")
+
+
+def _commands() -> list[str]:
+    """The shell commands of the README, without comments and prompts."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := re.sub(r"\s+#.*", "", line).strip())]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[Path]:
+    """The project as cloned, after `make restore` and `make test` have set up `.venv`."""
+    folder = tmp_path_factory.mktemp("readme") / "clone"
+    made_here = (".git", ".venv", "runs", "output", "weights", ".cog", "build", "dist")
+    shutil.copytree(
+        ROOT,
+        folder,
+        ignore=lambda parent, names: [
+            name
+            for name in names
+            if name == "__pycache__" or (Path(parent) == ROOT and name in made_here)
+        ],
+    )
+    _make_environment(folder / ".venv")
+    with Image.open(PORTRAIT) as portrait:
+        # Large enough to train on, where that is what the folder is for.
+        for name, side_px in (
+            ("photo.jpg", 256),
+            ("holiday/a.jpg", 128),
+            ("holiday/may/b.jpg", 128),
+            ("photos/a.jpg", 1024),
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            portrait.resize((side_px, side_px)).save(folder / name)
+    # What the training, which needs a download, would have written.
+    shutil.copy(tiny_weights, folder / "own.safetensors")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _make_environment(folder: Path) -> None:
+    """The environment that runs the tests, in the place where make looks for it."""
+    if not (Path(sys.prefix) / "bin" / "activate").is_file():
+        command = [sys.executable, "-m", "venv", "--system-site-packages", "--without-pip"]
+        subprocess.run([*command, str(folder)], check=True)
+    else:
+        folder.mkdir()
+        for entry in Path(sys.prefix).iterdir():
+            (folder / entry.name).symlink_to(entry)
+    for mark in (".runtime", ".development"):
+        (folder / mark).unlink(missing_ok=True)
+        (folder / mark).touch()
+
+
+def test_the_readme_activates_the_environment_before_it_is_needed() -> None:
+    commands = _commands()
+    before = commands[: commands.index(_ACTIVATE)]
+    assert before == ["make restore IMG=photo.jpg", "make test"]
+    assert commands.count(_ACTIVATE) == 1
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_the_command_works_as_it_stands(
+    command: str, clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start, reason in _LEFT_OUT.items():
+        if command.startswith(start):
+            pytest.skip(f"not tried: {command!r}: {reason}")
+    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    # Without the environment's programs, until the reader activates it.
+    monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
+    is_active = _commands().index(command) > _commands().index(_ACTIVATE)
+    script = f"{_ACTIVATE} && {command}" if is_active else command
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=clone, capture_output=True, text=True, check=False
+    )
+    if command.startswith(_NEEDS_A_DOWNLOAD):
+        assert result.returncode == 1
+        assert "GFPGAN_OFFLINE forbids the download" in result.stderr
+        assert "Traceback" not in result.stderr
+    else:
+        assert result.returncode == 0, result.stdout + result.stderr
