@@ -125,8 +125,9 @@ class FaceRestorer:
     def restore_many(
         self, photos: Iterable[AnyPhoto], options: RestoreOptions | None = None
     ) -> Iterator[Restoration | Exception]:
-        """Yield for each photo, in order, its restoration or the error (one of `FAILURES`) it met.
+        """Yield for each photo, in order, its restoration or the error that it met.
 
+        The error is one of `FAILURES` or a defect of ours: neither takes the other photos down.
         Photos are decoded while others are restored; on a GPU the faces of several share batches.
         """
         options = options or RestoreOptions()
@@ -282,10 +283,10 @@ def _is_batch_full(waiting: list[_Job | Exception], batch_faces: int) -> bool:
 
 
 def _attempt(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | Exception:
-    """Return the function's result, or the error (one of `FAILURES`) that it raised."""
+    """Return the function's result, or the error that it raised."""
     try:
         return function(*args, **kwargs)
-    except FAILURES as error:
+    except Exception as error:
         return error
 
 

@@ -138,7 +138,7 @@ def checked_device(device: str | None) -> str:
     if device is None:
         return best_device()
     try:
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).item()  # `meta` has sizes, and no values
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} can't be used ({reason}); try cpu") from error

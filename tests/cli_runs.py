@@ -16,7 +16,7 @@ from gfpgan_core.cli import restore
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import Face
 from gfpgan_core.errors import InputError
-from gfpgan_core.pipeline import Restoration
+from gfpgan_core.result import Restoration
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,13 @@ from scripts.draw_architecture import main as draw
 # may import what its own entry's modules offer (WITHIN) and everything in the layers before.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.errors",),
-    ("gfpgan_core.config", "gfpgan_core.runtime", "gfpgan_core.tiling", "gfpgan_core.files"),
+    (
+        "gfpgan_core.config",
+        "gfpgan_core.runtime",
+        "gfpgan_core.tiling",
+        "gfpgan_core.files",
+        "gfpgan_core.formats",
+    ),
     ("gfpgan_core.geometry", "gfpgan_core.compat", "gfpgan_core.networks"),
     ("gfpgan_core.images", "gfpgan_core.weights"),
     ("gfpgan_core.backends.layout",),
@@ -29,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.paste", "gfpgan_core.background"),
     ("gfpgan_core.result",),
     ("gfpgan_core.pipeline",),
+    ("gfpgan_core.cli",),
     ("gfpgan_core", "gfpgan_core.__main__"),
     ("train",),
     ("scripts", "predict", "examples", "integrations"),
@@ -40,6 +47,7 @@ WITHIN = {
     "gfpgan_core.networks",
     "gfpgan_core.weights",
     "gfpgan_core.backends.cpu",
+    "gfpgan_core.cli",
     "train",
     "scripts",
 }

@@ -3,11 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, SAMPLE
 
-from gfpgan_core import images
+from gfpgan_core import align, images, pipeline
 from gfpgan_core.__main__ import main
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS
@@ -131,3 +132,26 @@ def test_fetch_says_what_it_lacks_and_where_it_comes_from(
         main(["fetch", "v9"])
     assert ended.value.code == 2
     assert "unknown name 'v9'; allowed: all, v1, v1.2" in capsys.readouterr().err
+
+
+def test_a_defect_in_one_photo_does_not_take_the_others_down(
+    tmp_path: Path,
+    portrait: ImageU8,
+    tiny_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in "abc":
+        images.write(tmp_path / "in" / f"{name}.png", images.encode(portrait, None, "png"))
+    calls = iter(range(99))
+
+    def broken_once(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise ZeroDivisionError("division by zero")
+        return align.align(*arguments)
+
+    monkeypatch.setattr(pipeline, "align", broken_once)
+    assert _restore(tmp_path / "in", "--weights", tiny_weights, "--output", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert "b.png: FAILED: ZeroDivisionError: division by zero (a defect" in printed.err
+    assert printed.out.splitlines()[-1] == "2 restored, 1 failed, 0 passed over"

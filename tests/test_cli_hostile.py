@@ -23,7 +23,7 @@ from gfpgan_core.cli.inputs import find_photos
 from gfpgan_core.cli.report import Stream, printable
 from gfpgan_core.cli.results import check_writable
 from gfpgan_core.errors import InputError
-from gfpgan_core.pipeline import checked_device
+from gfpgan_core.runtime import checked_device
 
 __all__ = ["cli"]
 

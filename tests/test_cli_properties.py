@@ -69,17 +69,15 @@ class _File:
             path.write_bytes(b"no photo" if self.kind == "text" else b"")
 
 
-_FILES = st.lists(
-    st.builds(
-        _File,
-        _FOLDERS,
-        _NAMES,
-        st.sampled_from(["photo", "photo", "photo", "text", "empty", "pipe", "link"]),
+_KINDS = st.sampled_from(["photo", "photo", "photo", "text", "empty", "pipe", "link"])
+_TAKEN = ("1950", "faces", "a.jpg")  # as folders
+_FILES: st.SearchStrategy[list[_File]] = st.lists(
+    st.builds(_File, _FOLDERS, _NAMES, _KINDS).filter(
+        lambda file: file.folder != "" or file.name not in _TAKEN
     ),
     max_size=8,
     unique_by=lambda file: (file.folder, file.name),
-).filter(lambda files: not any(file.folder == "" and file.name in _TAKEN for file in files))
-_TAKEN = ("1950", "faces", "a.jpg")  # as folders
+)
 _QUICK = settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

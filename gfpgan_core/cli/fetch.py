@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gfpgan_core.cli.report import Report, error_text
 from gfpgan_core.errors import WeightsError
-from gfpgan_core.releases import (
+from gfpgan_core.weights.releases import (
     BACKGROUNDS,
     DETECTORS,
     PARSING,
@@ -33,7 +33,7 @@ FETCHABLE = tuple(_FILES)
 
 def fetch(names: Iterable[str]) -> int:
     """Download files that are missing, verified; return 0, or 1 if any can't be had."""
-    from gfpgan_core.weights import locate
+    from gfpgan_core.weights.download import locate
 
     names = list(names) or list(_DEFAULT)
     files = all_files() if "all" in names else [_FILES[name] for name in names]

@@ -10,7 +10,7 @@ from typing import NoReturn, get_args
 from gfpgan_core.cli.fetch import FETCHABLE
 from gfpgan_core.cli.report import printable
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind
-from gfpgan_core.releases import DETECTORS, RELEASES
+from gfpgan_core.weights.releases import DETECTORS, RELEASES
 
 
 class _Parser(argparse.ArgumentParser):

@@ -19,7 +19,7 @@ from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from gfpgan_core.pipeline import Restoration
+    from gfpgan_core.result import Restoration
 
 _EXPECTED = (InputError, WeightsError, CropFailedError)
 

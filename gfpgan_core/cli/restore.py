@@ -26,7 +26,8 @@ from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
-    from gfpgan_core.pipeline import FaceRestorer, Restoration
+    from gfpgan_core.pipeline import FaceRestorer
+    from gfpgan_core.result import Restoration
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
@@ -177,15 +178,11 @@ def load_restorer(options: argparse.Namespace) -> FaceRestorer:
         InputError: unknown device, detector, mask or back end.
         WeightsError: weights can't be had or are damaged.
     """
-    import torch
+    from gfpgan_core.runtime import checked_device, configure_process
 
+    configure_process()
     from gfpgan_core.background import load_background
-    from gfpgan_core.cores import allowed_cores
-    from gfpgan_core.memory import keep_freed_memory
-    from gfpgan_core.pipeline import FaceRestorer, checked_device
-
-    keep_freed_memory()
-    torch.set_num_threads(allowed_cores())
+    from gfpgan_core.pipeline import FaceRestorer
 
     chosen = {
         "detector": options.detector,
