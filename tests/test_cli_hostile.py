@@ -30,15 +30,13 @@ __all__ = ["cli"]
 NOBODY = 65534
 
 
-def _run(
-    *arguments: object, seconds: float = 0.0, **how: object
-) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: object, seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(seconds, *arguments),
         env=environment(),
+        capture_output=True,
         text=True,
         check=False,
-        **{"capture_output": True, **how},  # type: ignore[call-overload]
     )
 
 

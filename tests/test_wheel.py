@@ -57,7 +57,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _project() -> dict[str, Any]:
     """The `project` table of pyproject.toml."""
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project
 
 
 def test_the_wheel_is_the_package_alone(wheel: Path) -> None:
