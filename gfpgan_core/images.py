@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -91,6 +91,22 @@ def decode(data: bytes, name: str = "the image") -> Photo:
         return _to_photo(image, file_format)
     except (OSError, ValueError, ImageCms.PyCMSError) as error:
         raise InputError(f"{name} can't be converted to RGB: {error}") from error
+
+
+def size_of(file: BinaryIO, name: str = "the image") -> tuple[int, int]:
+    """Return width and height from an image file's header; no pixel is decoded.
+
+    Raises:
+        InputError: no image, or one of a size that is refused. `name` is used in its text.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            width, height = Image.open(file, formats=_DECODERS).size
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name} is no image, or damaged at its start") from error
+    check_input_size(width, height, name)
+    return width, height
 
 
 def check_input_size(width: int, height: int, name: str = "the image") -> None:

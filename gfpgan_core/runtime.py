@@ -23,12 +23,15 @@ def configure_process() -> None:
     """Set this process up for inference or training: threads within its cores, freed memory kept.
 
     For programs that do little else: the command line, the server, training call it first, before
-    they import torch. A library's caller decides for itself.
+    they import torch. A library's caller decides for itself. A smaller `OMP_NUM_THREADS` is kept:
+    torchrun and accelerate give each of their processes its share by it.
     """
     import torch
 
     keep_freed_memory()
-    torch.set_num_threads(allowed_cores())
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    cores = allowed_cores()
+    torch.set_num_threads(min(int(wanted), cores) if wanted.isdigit() and int(wanted) else cores)
 
 
 def allowed_cores(cgroup: Path = _CGROUP) -> int:

@@ -18,8 +18,9 @@ from pathlib import Path
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.runtime import keep_freed_memory
 from train.config import load_config
-from train.loop import LAST, train
+from train.loop import train
 from train.optimise import TrainingError
+from train.run_folder import LAST
 
 _logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY
+from conftest import HANG_S, ROOT, TINY
 from training_runs import interrupt_after, makers, newest, tiny_run
 
 from gfpgan_core import FaceRestorer, RestoreOptions
+from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from train import checkpoint
 from train.loop import train
@@ -53,45 +55,95 @@ def test_resuming_equals_never_stopping_bit_for_bit(
 
 def test_a_killed_process_resumes(faces: Path, tmp_path: Path) -> None:
     """SIGKILL at an arbitrary moment of a real run; what is on disk is whole."""
-    path = tmp_path / "config.yaml"
-    config = dataclasses.asdict(
-        tiny_run(faces, tmp_path / "run", steps=400, checkpoint_every_steps=1)
-    )
+    run, path = tmp_path / "run", tmp_path / "config.yaml"
+    config = dataclasses.asdict(tiny_run(faces, run, steps=400, checkpoint_every_steps=2))
     path.write_text(yaml.safe_dump(json.loads(json.dumps(config))))
     command = [sys.executable, "-m", "train", "--config", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("checkpoint_0000000[3-9].pt")):
+    deadline = time.monotonic() + HANG_S
+    while not list(run.glob("checkpoint_0000000[4-9].pt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    stopped_at = newest(tmp_path / "run").step
-    assert 3 <= stopped_at < 400
+    stopped_at = newest(run).step
+    assert 4 <= stopped_at < 400
+    export = tmp_path / "own.safetensors"
     result = subprocess.run(
-        [
-            *command,
-            "--set",
-            f"steps={stopped_at + 2}",
-            "--export",
-            str(tmp_path / "own.safetensors"),
-        ],
+        [*command, "--set", f"steps={stopped_at + 2}", "--export", str(export)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
+        timeout=HANG_S,
     )
     assert result.returncode == 0, result.stderr
-    assert "resuming with other values than before of: steps" in result.stderr
-    assert f"resuming {tmp_path / 'run'} after step {stopped_at}" in result.stderr
-    assert newest(tmp_path / "run").step == stopped_at + 2
-    restorer = FaceRestorer.from_file(tmp_path / "own.safetensors", device="cpu")
+    assert f"resuming with other values than before: steps 400 -> {stopped_at + 2}" in result.stderr
+    assert f"resuming {run} after step {stopped_at}" in result.stderr
+    assert newest(run).step == stopped_at + 2
+    # The killed run may have been some steps beyond its checkpoint: each step is told once.
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").open()]
+    assert steps == list(range(1, stopped_at + 3))
+    assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == stopped_at + 2
+    restorer = FaceRestorer.from_file(export, device="cpu")
     restored = restorer.restore(faces / "0.png", RestoreOptions(aligned=True, scale=1))
     assert restored.image.shape == (96, 96, 3)
+
+
+def test_the_log_and_the_configuration_are_those_of_the_run_that_goes_on(
+    faces: Path, tmp_path: Path
+) -> None:
+    interrupt_after(tiny_run(faces, tmp_path), 3)  # one step behind its checkpoint
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 4, "sec')  # a line that a kill has cut off
+    train(tiny_run(faces, tmp_path, steps=4, learning_rate=1e-4))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").open()]
+    assert steps == [1, 2, 3, 4]
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (written["steps"], written["learning_rate"]) == (4, 1e-4)
+
+
+def test_a_run_that_began_before_an_option_was_there_resumes(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tiny_run(faces, tmp_path, steps=2))
+    found = newest(tmp_path)
+    for key in ("on_bad_face", "check_faces", "seed"):
+        del found.config[key]
+    del found.config["generator"]["mlp_layers"]
+    (tmp_path / "faces.json").unlink()
+    checkpoint.save(found, tmp_path, keep=2)
+    config = tiny_run(faces, tmp_path, steps=3)
+    assert config.generator.mlp_layers == GeneratorConfig().mlp_layers
+    train(config)
+    assert "other values than before: steps 2 -> 3" in caplog.text
+
+
+def test_faces_that_came_or_went_are_noticed(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "faces"
+    shutil.copytree(faces, own)
+    train(tiny_run(own, tmp_path / "run", steps=2))
+    train(tiny_run(own, tmp_path / "run", steps=4))
+    assert "isn't what it was" not in caplog.text
+    (own / "0.png").unlink()
+    (own / "1.png").write_bytes((own / "2.png").read_bytes())
+    shutil.copy(own / "3.png", own / "new.png")
+    train(tiny_run(own, tmp_path / "run", steps=6))
+    assert "1 added (new.png); 1 removed (0.png); 1 changed (1.png)" in caplog.text
+
+
+def test_one_training_at_a_time_uses_a_run_folder(faces: Path, tmp_path: Path) -> None:
+    def start_another(step: int, _: dict[str, float]) -> None:
+        with pytest.raises(InputError, match="another training is running in"):
+            train(tiny_run(faces, tmp_path))
+
+    train(tiny_run(faces, tmp_path, steps=1), start_another)
 
 
 def test_a_loss_that_isnt_finite_stops_the_run_and_keeps_the_checkpoint(

@@ -1,4 +1,4 @@
-"""`python -m train --config FILE`: trains, or resumes, the run that a configuration describes."""
+"""`python -m train --config FILE`: train, or resume, the run that a configuration describes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import dataclasses
 import logging
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
 
 from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import configure_process
 from train.config import load_config
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 1 after a message on what was wrong."""
+    """Return the exit status: 0, or 1 after a message on what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="YAML file, see configs/")
     parser.add_argument(
@@ -47,10 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     configure_process()
     try:
+        if options.export:
+            _check_export(options.export)
         weights = train(config)
         if options.export:
-            options.export.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(weights, options.export)
+            _export(weights, options.export)
     except (InputError, WeightsError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -58,6 +61,32 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_export(path: Path) -> None:
+    """Find out before the training whether its result can be written.
+
+    Raises:
+        InputError: it can't.
+    """
+    if path.is_dir():
+        raise InputError(f"--export {path} is a folder: name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--export {path} can't be written: {error.strerror}") from error
+
+
+def _export(weights: Path, path: Path) -> None:
+    try:
+        with whole_file(path) as temporary:
+            shutil.copyfile(weights, temporary)
+    except OSError as error:
+        raise InputError(
+            f"--export {path} can't be written: {error.strerror}. The weights are in {weights}"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -93,6 +93,11 @@ class TrainConfig:
     """File of eye and mouth boxes; empty: `components.json` in the folder, else the template's."""
     validation_faces: str = ""
     """Faces never trained on; empty: no validation."""
+    on_bad_face: Literal["skip", "refuse"] = "skip"
+    """Damaged or non-square files, found before the first step: leave them out with a warning, or
+    end with a list of all of them."""
+    check_faces: Literal["decode", "headers"] = "decode"
+    """`headers` reads formats and sizes only: for so many faces that decoding each once is long."""
     objective: Literal["restoration", "prior"] = "restoration"
     """`prior` trains the StyleGAN2 decoder alone, to start a restoration from."""
     start_from: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ from train.components import Boxes, boxes_of, flip_boxes, scale_boxes, template_
 from train.degradation_config import DegradationConfig
 from train.degradations import degrade
 from train.faces import Faces
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class FaceDataset(Dataset[Sample]):
         seed: int,
         boxes: Mapping[str, Boxes] | None = None,
         augmentation: AugmentationConfig | None = None,
+        skip_bad_faces: bool = False,
     ) -> None:
         self.faces = faces
         self.degradation = degradation
@@ -60,6 +64,7 @@ class FaceDataset(Dataset[Sample]):
         self.seed = seed
         self.boxes = boxes or {}
         self.augmentation = augmentation or AugmentationConfig()
+        self.skip_bad_faces = skip_bad_faces
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def _order_of_epoch(self, epoch: int) -> NDArray[np.intp]:
@@ -69,8 +74,7 @@ class FaceDataset(Dataset[Sample]):
         epoch, position = divmod(k, len(self.faces))
         index = int(self._order(epoch)[position])
         rng = np.random.default_rng((self.seed, epoch, index))
-        name = self.faces.names[index]
-        gt = load_face(self.faces, name, self.face_size_px)
+        name, gt = self._face_at(epoch, position)
         boxes = boxes_of(name, self.boxes)
         boxes = template_boxes() if boxes is None else boxes
         boxes = scale_boxes(boxes, TEMPLATE_SIZE_PX, self.face_size_px)
@@ -86,27 +90,49 @@ class FaceDataset(Dataset[Sample]):
             torch.tensor(rng.integers(2**62)),
         )
 
+    def _face_at(self, epoch: int, position: int) -> tuple[str, NDArray[np.uint8]]:
+        """Return a face's name and pixels; the next one's where it broke after it was checked.
+
+        Raises:
+            InputError: it can't be used, and bad faces aren't skipped, or none is left.
+        """
+        order = self._order(epoch)
+        for index in np.roll(order, -position):
+            name = self.faces.names[int(index)]
+            try:
+                return name, load_face(self.faces, name, self.face_size_px)
+            except InputError as error:
+                if not self.skip_bad_faces:
+                    raise
+                _logger.warning("%s: the next face is shown in its place", error)
+        raise InputError(f"no face in {self.faces.path} can be read any more")
+
     def __len__(self) -> int:
         return len(self.faces)
 
 
 def load_face(faces: Faces, name: str, face_size_px: int) -> NDArray[np.uint8]:
-    """(size, size, 3) RGB; a larger or smaller square image is resampled.
+    """Return the (size, size, 3) RGB pixels; a larger or smaller square image is resampled.
 
     Raises:
         InputError: the file is no image or not square.
     """
     face = images.decode(faces.read(name), name).rgb
-    height, width = face.shape[:2]
+    require_square(faces, name, face.shape[1], face.shape[0])
+    height = len(face)
+    if height == face_size_px:
+        return face
+    mode = cv2.INTER_AREA if height > face_size_px else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(face, (face_size_px, face_size_px), interpolation=mode), np.uint8)
+
+
+def require_square(faces: Faces, name: str, width: int, height: int) -> None:
+    """Raise InputError if an image is not square."""
     if height != width:
         raise InputError(
             f"{name} in {faces.path} is {width}x{height} px; training takes square, aligned faces:"
             " python -m scripts.prepare_faces makes them from any photos"
         )
-    if height == face_size_px:
-        return face
-    mode = cv2.INTER_AREA if height > face_size_px else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(face, (face_size_px, face_size_px), interpolation=mode), np.uint8)
 
 
 class StepSampler(Sampler[list[int]]):

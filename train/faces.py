@@ -1,19 +1,41 @@
-"""A collection of photos to train on: a folder, a zip, a tar or an LMDB."""
+"""A collection of photos: a folder, a zip, a tar or an LMDB."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Literal
 
 from gfpgan_core import images
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import HEAD_BYTES, kind_of
+
+_logger = logging.getLogger(__name__)
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# What our own programs write beside faces.
+_OWN_FILES = ("components.json", "prepared.jsonl")
+# What damaged and encrypted archives make the standard library's readers raise.
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 Kind = Literal["folder", "zip", "tar", "lmdb"]
 
@@ -27,7 +49,7 @@ class Faces:
     names: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
-        """The image file's bytes.
+        """Return the image file's bytes.
 
         Raises:
             InputError: it can't be read any more.
@@ -42,40 +64,153 @@ class Faces:
             if self.kind == "tar":
                 return bytes(archive.extractfile(name).read())
             with archive.begin() as transaction:
-                data = transaction.get(name.encode())
+                data = transaction.get(_encoded(name))
                 if data is None:
                     raise KeyError(name)
                 return bytes(data)
-        except (OSError, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"{name} can't be read from {self.path}: {error}") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """Return the image file, opened; of a folder without reading it.
+
+        Raises:
+            InputError: it can't be read any more.
+        """
+        if self.kind != "folder":
+            return io.BytesIO(self.read(name))
+        try:
+            return (self.path / name).open("rb")
+        except OSError as error:
+            raise InputError(f"{name} can't be read from {self.path}: {error}") from error
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Return size in bytes and time of change in ns: of the file, or of the whole archive.
+
+        Raises:
+            InputError: it isn't there any more.
+        """
+        path = {"folder": self.path / name, "lmdb": self.path / "data.mdb"}.get(
+            self.kind, self.path
+        )
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(f"{path} can't be read: {error}") from error
+        return status.st_size, status.st_mtime_ns
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def open_faces(path: Path) -> Faces:
-    """The images in a folder (and below it), zip, tar or LMDB.
+def open_faces(path: Path, *, without: Path | None = None) -> Faces:
+    """Return the images in a folder (and below it), zip, tar or LMDB.
 
-    An LMDB has the image's name as key and the encoded image as value, as basicsr writes it.
+    An image is what its name or its first bytes say is one. Hidden files, such as macOS's
+    `._photo.jpg`, are passed over, and so is the folder `without`; the log tells how many. An LMDB
+    has the image's name as key and the encoded image as value, as basicsr writes it.
 
     Raises:
         InputError: there is nothing, or no image in it.
     """
     kind = _kind_of(path)
+    found: list[str] = []
+    passed_over: dict[str, list[str]] = {"hidden": [], "no images": []}
+    for name, head in _entries(path, kind, without):
+        if is_hidden(name):
+            passed_over["hidden"].append(name)
+        elif kind == "lmdb" or has_image_suffix(name) or kind_of(head) is not None:
+            found.append(name)
+        elif PurePosixPath(name).name not in _OWN_FILES:
+            passed_over["no images"].append(name)
+    for reason, names in passed_over.items():
+        if names:
+            _logger.info("passed over in %s: %d %s (%s)", path, len(names), reason, some_of(names))
+    if not found:
+        raise InputError(
+            f"{path} holds no image ({', '.join(images.SUFFIXES)})"
+            + "".join(f"; {len(names)} {why}" for why, names in passed_over.items() if names)
+        )
+    return Faces(path, kind, tuple(sorted(found)))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a relative path leads through a hidden folder or file, or macOS's doubles."""
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether the name says that a file is an image that can be read."""
+    return PurePosixPath(name).suffix.lower() in images.SUFFIXES
+
+
+def some_of(names: list[str], count: int = 3) -> str:
+    """Return the first names, printable whatever is in them, and dots for the others."""
+    shown = [ascii(name)[1:-1] if not name.isprintable() else name for name in names[:count]]
+    return ", ".join(shown + ["..."] * (len(names) > count))
+
+
+def _entries(path: Path, kind: Kind, without: Path | None) -> Iterator[tuple[str, bytes]]:
+    """Names of files with their first bytes; no bytes where the name tells enough."""
     if kind == "folder":
-        found = [str(p.relative_to(path)) for p in path.rglob("*")]
+        yield from _files_below(path, without)
     elif kind == "lmdb":
         # Closed again at once: an LMDB that is open here couldn't be opened in a forked worker.
         with _open(path, kind) as base, base.begin() as transaction:
-            keys = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
-        return Faces(path, kind, tuple(sorted(keys)))
+            for key in transaction.cursor().iternext(values=False):
+                yield bytes(key).decode(errors="surrogateescape"), b""
     else:
         archive = _opened(path, kind, os.getpid())
-        found = archive.namelist() if kind == "zip" else archive.getnames()
-    names = tuple(sorted(n for n in found if Path(n).suffix.lower() in images.SUFFIXES))
-    if not names:
-        raise InputError(f"{path} holds no image ({', '.join(images.SUFFIXES)})")
-    return Faces(path, kind, names)
+        try:
+            yield from _zip_entries(archive) if kind == "zip" else _tar_entries(archive)
+        except _UNREADABLE as error:
+            raise InputError(f"{path} can't be read: {error}") from error
+
+
+def _files_below(folder: Path, without: Path | None) -> Iterator[tuple[str, bytes]]:
+    def report(error: OSError) -> None:
+        _logger.warning("passed over: %s can't be read (%s)", error.filename, error.strerror)
+
+    for root, folders, files in os.walk(folder, onerror=report):
+        here = Path(root)
+        folders[:] = [name for name in folders if without is None or here / name != without]
+        for name in files:
+            path = here / name
+            relative = path.relative_to(folder).as_posix()
+            if not path.is_file():  # a FIFO would never be read to its end
+                _logger.warning("passed over: %s is no file", path)
+            elif is_hidden(relative) or has_image_suffix(name):
+                yield relative, b""
+            else:
+                yield relative, _head_of(path)
+
+
+def _head_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        _logger.warning("passed over: %s can't be read (%s)", path, error.strerror)
+        return b""
+
+
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        head = b""
+        if not has_image_suffix(info.filename):
+            with contextlib.suppress(*_UNREADABLE), archive.open(info) as file:
+                head = file.read(HEAD_BYTES)
+        yield info.filename, head
+
+
+def _tar_entries(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        if member.isfile():
+            file = None if has_image_suffix(member.name) else archive.extractfile(member)
+            yield member.name, file.read(HEAD_BYTES) if file else b""
 
 
 def _kind_of(path: Path) -> Kind:
@@ -95,7 +230,7 @@ def _kind_of(path: Path) -> Kind:
 
 @lru_cache(maxsize=8)
 def _opened(path: Path, kind: Kind, pid: int) -> Any:
-    """An archive that stays open; `pid` keeps processes from sharing one."""
+    """Return an archive that stays open; `pid` keeps processes from sharing one."""
     del pid
     return _open(path, kind)
 
@@ -111,5 +246,9 @@ def _open(path: Path, kind: Kind) -> Any:
         return lmdb.open(str(path), readonly=True, lock=False, readahead=False)
     except ImportError as error:
         raise InputError("reading an LMDB needs `pip install lmdb`") from error
-    except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path} can't be opened: {error}") from error
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gfpgan_core.errors import WeightsError
+from gfpgan_core.files import whole_file
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights import convert
 
@@ -87,9 +88,15 @@ def save_safetensors(network: GFPGAN, path: Path) -> None:
 
 
 def _save(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        WeightsError: the disk is full, or the folder can't be written.
+    """
     tensors = {name: value.cpu().contiguous() for name, value in state.items()}
-    save_file(tensors, temporary, metadata)
-    temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
-    temporary.replace(path)
+    try:
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary, metadata)
+            temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} can't be written: {error}") from error
