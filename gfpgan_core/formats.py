@@ -52,3 +52,8 @@ def kind_of(head: bytes) -> str | None:
 def _is_in_its_container(head: bytes, offset: int) -> bool:
     """Whether a signature that isn't at the start follows its container's: RIFF, or an ISO box."""
     return offset == 0 or head.startswith(b"RIFF") or head.startswith(b"ftyp", 4)
+
+
+def not_read(name: str, kind: str) -> str:
+    """Return what is said of a picture of a kind that is not read."""
+    return f"{name} is {kind}, which is not read: save it as JPEG or PNG first"

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gfpgan_core.config import MAX_INPUT_MEGAPIXELS, MAX_SIDE_PX, MIN_SIDE_PX
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of, not_read
 
 ImageU8 = NDArray[np.uint8]
 Format = Literal["png", "jpg", "webp"]
@@ -78,6 +79,9 @@ def decode(data: bytes, name: str = "the image") -> Photo:
             " resize it first"
         ) from error
     except UnidentifiedImageError as error:
+        kind = kind_of(data[:HEAD_BYTES])
+        if kind is not None and kind not in READABLE:
+            raise InputError(not_read(name, kind)) from error
         raise InputError(
             f"{name} is no image, or cut off near its start: allowed are JPEG, PNG, WebP, BMP, TIFF"
             " and GIF"

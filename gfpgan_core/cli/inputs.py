@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfpgan_core.cli.record import RECORD_NAME, results_in
-from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, kind_of
+from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, kind_of, not_read
 
 # The largest photo that is read, 64 megapixels of four 32-bit samples, fits uncompressed.
 MAX_FILE_BYTES = 1 << 30
@@ -155,7 +155,7 @@ def _problem(path: Path) -> str:
     if path.suffix.lower() in RAW_SUFFIXES and kind == "TIFF":
         kind = "camera raw"
     if kind is not None and kind not in READABLE:
-        return f"is {kind}, which is not read: save it as JPEG or PNG first"
+        return not_read(path.name, kind)
     return ""
 
 

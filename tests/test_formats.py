@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image, features
+
+from gfpgan_core import images
+from gfpgan_core.errors import InputError
+from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of
+
+
+@pytest.mark.parametrize(
+    ("pillow", "kind"),
+    [
+        *[("JPEG", "JPEG"), ("MPO", "JPEG"), ("PNG", "PNG"), ("WEBP", "WebP"), ("BMP", "BMP")],
+        *[("TIFF", "TIFF"), ("GIF", "GIF"), ("AVIF", "AVIF"), ("JPEG2000", "JPEG 2000")],
+    ],
+)
+def test_what_pillow_writes_is_told_by_its_first_bytes(pillow: str, kind: str) -> None:
+    if pillow == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    if pillow == "JPEG2000" and not features.check("jpg_2000"):
+        pytest.skip("this Pillow writes no JPEG 2000")
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(buffer, pillow)
+    assert kind_of(buffer.getvalue()[:HEAD_BYTES]) == kind
+    if kind in READABLE:
+        assert images.decode(buffer.getvalue()).rgb.shape == (32, 32, 3)
+    else:
+        with pytest.raises(InputError, match=f"x is {kind}, which is not read: save it as JPEG"):
+            images.decode(buffer.getvalue(), "x")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"BM",
+        b"BMW and others" + bytes(20),
+        b"RIFF\0\0\0\0WAVE",
+        b"WEBPWEBPWEBP",
+        b"MM",
+        b"GIF",
+    ],
+)
+def test_what_only_begins_as_an_image_does_is_none(head: bytes) -> None:
+    assert kind_of(head) is None
