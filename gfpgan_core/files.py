@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import secrets
+import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
 
-_counter = itertools.count()
-
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what is written there becomes `path` at the end.
+    """Yield a temporary file beside `path`; what is written there becomes `path` at the end.
 
     On an error the temporary file is removed, and `path` stays what it was. After a power cut or a
-    kill, `path` is the old file or the new one, never a part of it. Missing folders are made.
+    kill, `path` is the old file or the new one, never a part of it. Missing folders are made. The
+    result has the permissions that new files get here, whatever the writer gave it.
 
     Raises:
-        OSError: the folder can't be written.
+        OSError: the file can't be written. Errors of the code within pass through.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A short name: `path`'s own may be as long as the file system allows.
-    temporary = path.with_name(f".{os.getpid()}-{next(_counter)}{PARTIAL_SUFFIX}")
+    temporary = path.with_name(f"{_partial_prefix(path)}{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    # Made here and exclusively: whoever else writes to the folder can't have laid a link there.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.close(handle)
         yield temporary
+        temporary.chmod(mode)
         _flush_to_disk(temporary)
         temporary.replace(path)
     except BaseException:
@@ -36,6 +41,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     with contextlib.suppress(OSError):  # not every system opens folders
         _flush_to_disk(path.parent)
+
+
+def _partial_prefix(path: Path) -> str:
+    """Tells `path` from its neighbors, and is short: its name may be as long as names can be."""
+    return f".{zlib.crc32(os.fsencode(path.name)):08x}-"
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -50,3 +60,9 @@ def remove_partial_files(folder: Path) -> None:
     """Remove what killed processes left behind in a folder that no other process writes to."""
     for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def remove_partial_files_of(path: Path) -> None:
+    """Remove what killed processes left of `path`, which no other process writes now."""
+    for left in path.parent.glob(f"{_partial_prefix(path)}*{PARTIAL_SUFFIX}"):
+        left.unlink(missing_ok=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from gfpgan_core.config import MAX_INPUT_MEGAPIXELS, MAX_SIDE_PX, MIN_SIDE_PX
 from gfpgan_core.errors import InputError
+from gfpgan_core.files import whole_file
 from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of, not_read
 
 ImageU8 = NDArray[np.uint8]
@@ -226,19 +225,15 @@ def encode(rgb: ImageU8, alpha: ImageU8 | None, file_format: Format) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a whole file or none: to a temporary file beside it, then renamed.
+    """Write a whole file or none.
 
     Raises:
         InputError: the folder can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 

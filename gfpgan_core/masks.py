@@ -21,7 +21,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.runtime import returning_freed_memory
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import is_present, locate
+from gfpgan_core.weights.download import fetch, is_present
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import PARSING, PARSING_FAST, WeightFile
 
@@ -116,7 +116,7 @@ def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
     if name not in PARSERS:
         raise InputError(f"mask is {name!r}; allowed: {', '.join(get_args(MaskKind))}")
     parser = PARSERS[name]
-    return parsing_masker(parser, load_parser(parser, locate(parser.file), device), device)
+    return parsing_masker(parser, load_parser(parser, fetch(parser.file), device), device)
 
 
 def load_parser(parser: Parser, path: Path, device: str) -> nn.Module:

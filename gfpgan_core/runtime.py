@@ -20,18 +20,31 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def configure_process() -> None:
-    """Set this process up for inference or training: threads within its cores, freed memory kept.
+    """Set this process up: no telemetry, threads within its cores, freed memory kept.
 
     For programs that do little else: the command line, the server, training call it first, before
     they import torch. A library's caller decides for itself. A smaller `OMP_NUM_THREADS` is kept:
     torchrun and accelerate give each of their processes its share by it.
     """
+    switch_off_telemetry()
     import torch
 
     keep_freed_memory()
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     cores = allowed_cores()
     torch.set_num_threads(min(int(wanted), cores) if wanted.isdigit() and int(wanted) else cores)
+
+
+def switch_off_telemetry() -> None:
+    """Keep onnxruntime and OpenVINO from reporting to their makers; call it before importing them.
+
+    onnxruntime 1.32 would keep a device id in the home folder and a session file in the temporary
+    folder, and send events from both; OpenVINO's Python tools send events through the package
+    `openvino_telemetry`, and do without where it can't be imported. What the caller has imported
+    before stays as the caller set it.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def allowed_cores(cgroup: Path = _CGROUP) -> int:

@@ -22,7 +22,7 @@ from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import save_safetensors
-from gfpgan_core.weights.download import cache_folder, locate
+from gfpgan_core.weights.download import cache_folder, fetch
 from gfpgan_core.weights.load import config_of, load, load_file
 from gfpgan_core.weights.releases import RELEASES, WeightFile, all_files
 
@@ -77,9 +77,9 @@ def _left_in_cache() -> list[str]:
 
 
 def test_a_good_file_is_fetched_once(server: FileServer) -> None:
-    path = locate(server.file, progress=False)
+    path = fetch(server.file, progress=False)
     assert path.read_bytes() == CONTENT
-    assert locate(server.file, progress=False) == path
+    assert fetch(server.file, progress=False) == path
     assert server.requests == 1
     assert _left_in_cache() == ["model.pth"]
 
@@ -90,7 +90,7 @@ def test_a_bad_download_is_retried_then_refused_and_leaves_nothing(
 ) -> None:
     server.answers = [answer] * 3
     with pytest.raises(WeightsError, match="3 attempts failed") as caught:
-        locate(server.file, progress=False)
+        fetch(server.file, progress=False)
     for part in ("model.pth", "1 MB", server.url, str(cache_folder()), "compact"):
         assert part in str(caught.value)
     assert server.requests == 3
@@ -99,25 +99,25 @@ def test_a_bad_download_is_retried_then_refused_and_leaves_nothing(
 
 def test_a_server_that_dies_midway_is_asked_again(server: FileServer) -> None:
     server.answers = ["dies", "good"]
-    assert locate(server.file, progress=False).read_bytes() == CONTENT
+    assert fetch(server.file, progress=False).read_bytes() == CONTENT
     assert server.requests == 2
 
 
 def test_no_network_says_where_the_file_comes_from() -> None:
     file = WeightFile("model.pth", "http://127.0.0.1:9/model.pth", 5_000_000, "0" * 64, "MIT")
     with pytest.raises(WeightsError, match=r"5 MB.*127\.0\.0\.1:9/model.pth") as caught:
-        locate(file, progress=False)
+        fetch(file, progress=False)
     assert "--version compact" in str(caught.value)
 
 
 def test_offline_forbids_the_download(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     with pytest.raises(WeightsError, match="GFPGAN_OFFLINE"):
-        locate(server.file)
+        fetch(server.file)
     assert server.requests == 0
     cache_folder().mkdir(parents=True)
     (cache_folder() / "model.pth").write_bytes(CONTENT)
-    assert locate(server.file).read_bytes() == CONTENT
+    assert fetch(server.file).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -129,15 +129,15 @@ def test_a_file_put_in_place_by_hand_is_verified(
     cache_folder().mkdir(parents=True)
     (cache_folder() / "model.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=text):
-        locate(server.file)
+        fetch(server.file)
 
 
 def test_two_processes_at_once_download_once(server: FileServer, tmp_path: Path) -> None:
     script = (
         "import sys; from gfpgan_core.weights.releases import WeightFile;"
-        "from gfpgan_core.weights.download import locate;"
+        "from gfpgan_core.weights.download import fetch;"
         "f = WeightFile('model.pth', sys.argv[1], int(sys.argv[2]), sys.argv[3], 'MIT');"
-        "print(locate(f, progress=False))"
+        "print(fetch(f, progress=False))"
     )
     file = server.file
     command = [sys.executable, "-c", script, file.url, str(file.bytes), file.sha256]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.download import fetch
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import ARCFACE
 from train.arcface import INPUT_SIZE_PX, ArcFace
@@ -114,7 +114,7 @@ def load_identity(path: str) -> IdentityFeatures:
     """
     network = ArcFace()
     try:
-        file = Path(path) if path else locate(ARCFACE)
+        file = Path(path) if path else fetch(ARCFACE)
         state, _ = read_state(file)
         load_strictly(network, state, file)
     except WeightsError as error:

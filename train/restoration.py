@@ -13,7 +13,7 @@ from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import read_decoder
-from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.download import fetch
 from gfpgan_core.weights.load import load, load_file, load_strictly
 from gfpgan_core.weights.releases import PRIOR, RELEASES
 from train.config import LossConfig, TrainConfig
@@ -192,7 +192,7 @@ def _difference(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
 
 def _take_prior(generator: GFPGAN, prior: str) -> None:
     """Gives the decoder the prior's weights."""
-    path = locate(PRIOR) if prior == "official" else Path(prior)
+    path = fetch(PRIOR) if prior == "official" else Path(prior)
     decoder = generator.stylegan_decoder
     load_strictly(decoder, read_decoder(path), path)
 

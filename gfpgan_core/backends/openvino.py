@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gfpgan_core.backends.layout import image_of, twin
 from gfpgan_core.errors import InputError
-from gfpgan_core.runtime import release_freed_memory
+from gfpgan_core.files import whole_file
+from gfpgan_core.runtime import release_freed_memory, switch_off_telemetry
 from gfpgan_core.weights.download import cache_folder
 from gfpgan_core.weights.load import Network
 
@@ -24,6 +25,7 @@ _logger = logging.getLogger(__name__)
 
 def load_openvino(network: Network, precision: str) -> Callable[[Tensor], Tensor]:
     """OpenVINO on the CPU; its model, and what it compiles, are kept in the cache folder."""
+    switch_off_telemetry()
     import openvino
 
     core = openvino.Core()
@@ -69,7 +71,7 @@ def _fingerprint(network: Network, version: str) -> str:
 
 
 def _save_openvino(network: Network, path: Path) -> None:
-    """Converts once; written beside and renamed, so that a kill leaves no half of a model."""
+    """Convert once, into a whole model or none."""
     import openvino
 
     size = network.config.face_size_px
@@ -80,8 +82,13 @@ def _save_openvino(network: Network, path: Path) -> None:
         model = openvino.convert_model(
             image_of(twin(network)), example_input=example, input=[1, 3, size, size]
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.xml")
-    openvino.save_model(model, temporary, compress_to_fp16=False)
-    temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
-    temporary.replace(path)
+    # The weights get their name first: where there is an .xml, its .bin is whole.
+    with (
+        whole_file(path) as xml,
+        whole_file(path.with_suffix(".bin")) as weights,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
+    ):
+        model_file = Path(folder) / "model.xml"  # OpenVINO insists on the suffix
+        openvino.save_model(model, model_file, compress_to_fp16=False)
+        model_file.with_suffix(".bin").replace(weights)
+        model_file.replace(xml)

@@ -33,7 +33,7 @@ FETCHABLE = tuple(_FILES)
 
 def fetch(names: Iterable[str]) -> int:
     """Download files that are missing, verified; return 0, or 1 if any can't be had."""
-    from gfpgan_core.weights.download import locate
+    from gfpgan_core.weights import download
 
     names = list(names) or list(_DEFAULT)
     files = all_files() if "all" in names else [_FILES[name] for name in names]
@@ -41,7 +41,7 @@ def fetch(names: Iterable[str]) -> int:
     status = 0
     for file in files:
         try:
-            report.line(f"{file.name}: {locate(file)} ({file.licence})")
+            report.line(f"{file.name}: {download.fetch(file)} ({file.licence})")
         except WeightsError as error:
             report.note(error_text(error))
             status = 1

@@ -97,6 +97,5 @@ def _save(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> Non
     try:
         with whole_file(path) as temporary:
             save_file(tensors, temporary, metadata)
-            temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} can't be written: {error}") from error

@@ -29,8 +29,8 @@ def is_present(file: WeightFile) -> bool:
     return (cache_folder() / file.name).is_file()
 
 
-def locate(file: WeightFile, *, progress: bool = True) -> Path:
-    """The verified local file; downloaded first if it isn't there.
+def fetch(file: WeightFile, *, progress: bool = True) -> Path:
+    """Return the verified local file; download it first if it isn't there.
 
     `GFPGAN_OFFLINE=1` forbids the download. Several processes may ask at once: one downloads.
 
@@ -53,6 +53,9 @@ def locate(file: WeightFile, *, progress: bool = True) -> Path:
     except OSError as error:
         raise WeightsError(f"{_how_to_get(file)}\nThe folder can't be used: {error}") from error
     return path
+
+
+locate = fetch  # its name until now
 
 
 def _download(file: WeightFile, folder: Path, progress: bool) -> None:

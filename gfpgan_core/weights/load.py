@@ -18,7 +18,7 @@ from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.restoreformer import RestoreFormer
 from gfpgan_core.weights import convert
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import locate
+from gfpgan_core.weights.download import fetch
 from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES
 
 Network = GFPGAN | RestoreFormer
@@ -37,7 +37,7 @@ def load(version: str, device: str = "cpu") -> Network:
     if release.file is None:
         path = Path(__file__).parent.parent / "shipped" / COMPACT_FILE
     else:
-        path = locate(release.file)
+        path = fetch(release.file)
     state, _ = read_state(path)
     if convert.is_equalised(state):
         state = convert.to_clean(state)
