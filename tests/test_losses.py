@@ -28,6 +28,7 @@ from train.config import LossConfig
 from train.dataset import Sample
 from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train.features import PerceptualFeatures, load_identity, load_perceptual
+from train.projected import ProjectedDiscriminator
 from train.step import LossNetworks, discriminator_losses, generator_losses, gradient_penalty
 from train.validate import compare
 
@@ -122,15 +123,24 @@ def test_gram_and_style_terms_are_basicsrs() -> None:
     from basicsr.losses.basic_loss import PerceptualLoss
 
     torch.manual_seed(0)
-    feat, gt = torch.randn(2, 5, 6, 7), torch.randn(2, 5, 6, 7)
+    feat = torch.randn(2, 5, 6, 7)
     theirs = PerceptualLoss._gram_mat(None, feat)
     assert torch.allclose(ours.gram(feat), theirs, atol=1e-6)
     constant = torch.full((1, 2, 3, 3), 2.0)  # 9 products of 4, over 2 * 9
     assert torch.allclose(ours.gram(constant), torch.full((1, 2, 2), 2.0))
-    expected = 0.5 * F.l1_loss(theirs, PerceptualLoss._gram_mat(None, gt)) * 2
-    assert ours.component_style_loss([feat, feat], [gt, gt]).item() == pytest.approx(
-        expected.item(), rel=1e-5
-    )
+
+
+def test_component_style_is_upstreams_half_of_the_first_and_whole_of_the_second() -> None:
+    from gfpgan.models.gfpgan_model import GFPGANModel
+
+    torch.manual_seed(0)
+    features, gt = ([torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4)] for _ in range(2))
+    model = GFPGANModel.__new__(GFPGANModel)
+    # As upstream's optimize_parameters adds them up.
+    theirs = F.l1_loss(model._gram_mat(features[0]), model._gram_mat(gt[0])) * 0.5
+    theirs = theirs + F.l1_loss(model._gram_mat(features[1]), model._gram_mat(gt[1]))
+    found = ours.component_style_loss(features, gt).item()
+    assert found == pytest.approx(theirs.item(), rel=1e-5)
 
 
 def test_l1_is_basicsrs() -> None:
@@ -227,10 +237,12 @@ def _loss_networks() -> LossNetworks:
     torch.manual_seed(2)
     body = torchvision.models.mobilenet_v2().features
     return LossNetworks(
-        StyleGAN2Discriminator(64, narrow=0.125),
-        {name: ComponentDiscriminator(0.125) for name in NAMES},
-        PerceptualFeatures(body, {1: 1.0, 3: 1.0}),
-        lambda image: image.mean(dim=(2, 3)),
+        discriminator=StyleGAN2Discriminator(64, narrow=0.125),
+        projected=ProjectedDiscriminator(PerceptualFeatures(body, {1: 1.0, 3: 1.0}), 8),
+        patch=ComponentDiscriminator(0.125, high_pass_gain=8),
+        components={name: ComponentDiscriminator(0.125) for name in NAMES},
+        perceptual=PerceptualFeatures(body, {1: 1.0, 3: 1.0}),
+        identity=lambda image: image.mean(dim=(2, 3)),
     )
 
 
@@ -241,6 +253,8 @@ ALL = LossConfig(
     perceptual=1,
     style=1,
     adversarial=1,
+    projected_adversarial=1,
+    patch_adversarial=1,
     component_adversarial=1,
     component_style=1,
     identity=1,
@@ -254,6 +268,8 @@ TERMS = {
     "perceptual",
     "style",
     "adversarial",
+    "projected_adversarial",
+    "patch_adversarial",
     "component_adversarial",
     "component_style",
     "identity",
@@ -264,14 +280,12 @@ def _has_gradient(networks: Iterator[nn.Module] | list[nn.Module]) -> list[bool]
     return [any(p.grad is not None for p in n.parameters()) for n in networks]
 
 
-def test_every_term_is_there_weighted_and_reaches_the_generator() -> None:
+def test_every_term_is_there_and_reaches_the_generator() -> None:
     network = random_network(0)
     batch, loss_networks = _batch(), _loss_networks()
     image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
     found = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
-    assert set(found) == TERMS | {"total"}
-    expected = sum(found[name].item() for name in TERMS)
-    assert found["total"].item() == pytest.approx(expected, rel=1e-5)
+    assert set(found) == TERMS
     for name in TERMS:
         (gradient,) = torch.autograd.grad(
             found[name], network.conv_body_first.weight, retain_graph=True
@@ -286,14 +300,14 @@ def test_gradients_flow_only_where_they_should() -> None:
     loss_networks.set_learning(False)
     image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
     losses = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
-    losses["total"].backward()
+    torch.stack(list(losses.values())).sum().backward()
     assert _has_gradient([network]) == [True]
     assert not any(_has_gradient(learning))
 
     network.zero_grad(set_to_none=True)
     loss_networks.set_learning(True)
     found = discriminator_losses(image.detach(), batch, loss_networks, contextlib.nullcontext)
-    assert set(found) == {"discriminator", *NAMES}
+    assert set(found) == {"discriminator", "projected", "patch", *NAMES}
     found["mouth"].backward(retain_graph=True)
     assert _has_gradient([loss_networks.components[name] for name in NAMES]) == [False, False, True]  # type: ignore[index]
     assert loss_networks.discriminator is not None

@@ -34,8 +34,18 @@ class LossConfig:
     perceptual_backbone: Literal["vgg19", "mobilenet_v2"] = "vgg19"
     perceptual_weights: str = ""
     """File of the backbone's ImageNet weights; empty: an installed package's, else fetched."""
+    projected_weights: str = ""
+    """The same for the projected discriminator's MobileNetV2."""
     adversarial: float = 0.0
+    """Of StyleGAN2's discriminator, which sees whole faces."""
+    projected_adversarial: float = 0.0
+    """Of the discriminator that looks through frozen MobileNetV2 features."""
+    patch_adversarial: float = 0.0
+    """Of the discriminator of small patches with their fine detail amplified."""
     component_adversarial: float = 0.0
+    """Of those of the eyes and the mouth."""
+    adaptive_weight: bool = False
+    """The adversarial weights are ratios of gradients, as VQGAN's: see `train.balance`."""
     component_style: float = 0.0
     identity: float = 0.0
     identity_weights: str = ""
@@ -49,7 +59,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
-            if not isinstance(weight, str) and weight < 0:
+            if not isinstance(weight, str | bool) and weight < 0:
                 raise InputError(f"losses.{name} is {weight}; must not be negative")
         for name in ("r1_every_steps", "path_length_every_steps"):
             if getattr(self, name) < 1:
@@ -59,6 +69,11 @@ class LossConfig:
                 "losses.component_style compares the features of the component discriminators,"
                 " which train only with losses.component_adversarial above 0"
             )
+        if self.adaptive_weight and not (self.pixel or self.ssim or self.gradient or self.detail):
+            raise InputError(
+                "losses.adaptive_weight compares with the gradient of the pixel terms, which are"
+                " all 0: set losses.pixel above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -67,20 +82,40 @@ class DiscriminatorConfig:
     narrow: float = 1.0
     """Width relative to StyleGAN2's discriminator."""
     component_narrow: float = 1.0
+    """The patch discriminator's as well."""
+    high_pass_gain: float = 0.0
+    """Patch and component discriminators see the fine detail, so much amplified, beside the image;
+    0: the image alone, as in the paper."""
+    crop_px: int = 0
+    """Side of the random crop that the projected and the patch discriminator see; 0: the face."""
     stddev_group: int = 4
-    """Samples that the batch deviation compares; must divide a process's batch."""
+    """Samples that minibatch_stddev compares, or the nearest number that divides the batch."""
     learning_rate: float = 2e-3
+    projected_learning_rate: float = 1e-3
+    """Of the projected discriminator's heads."""
+    schedule: Literal["constant", "generator"] = "constant"
+    """generator: the factor of the generator's schedule, as upstream's milestones have it."""
+    start_from: str = ""
+    """Run folder whose newest checkpoint gives the discriminators of the same names, and the state
+    of their optimizer: the stage before this one."""
     warmup_steps: int = 0
     """Steps at the start in which only the discriminators learn: fresh ones would push a trained
     generator away from what it knows."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise InputError(
-                f"discriminators.learning_rate is {self.learning_rate}; must be above 0"
-            )
-        if self.warmup_steps < 0 or self.stddev_group < 1:
-            raise InputError("discriminators: warmup_steps from 0 on, stddev_group from 1 on")
+        for name in ("learning_rate", "projected_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"discriminators.{name} is {getattr(self, name)}; must be above 0")
+        for name, least in (
+            ("warmup_steps", 0),
+            ("stddev_group", 1),
+            ("high_pass_gain", 0),
+            ("crop_px", 0),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"discriminators.{name} is {getattr(self, name)}; must be at least {least}"
+                )
 
 
 @dataclass(frozen=True)
@@ -124,7 +159,10 @@ class TrainConfig:
     equalised_learning_rate: bool = False
     """Scale each weight's rate by 1 / sqrt(fan-in), as StyleGAN2 does at run time."""
     schedule: Literal["cosine", "milestones"] = "cosine"
-    """cosine: half a cosine down to 0 at the last step. Discriminators follow the same curve."""
+    """The generator's. cosine: half a cosine down to `final_rate` of it at the last step."""
+    final_rate: float = 0.0
+    constant_share: float = 0.0
+    """Share of the steps before the cosine begins to fall."""
     milestones: tuple[int, ...] = ()
     """Steps at which the rates are multiplied by `milestone_factor`."""
     milestone_factor: float = 0.5
@@ -162,6 +200,9 @@ class TrainConfig:
         for name in ("workers", "warmup_steps", "seed", "gradient_clip_norm"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; must not be negative")
+        for name in ("final_rate", "constant_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 to below 1")
         if self.milestones and self.schedule == "cosine":
             raise InputError("milestones are for schedule: milestones; it is cosine")
         if self.start_from and self.prior:

@@ -139,25 +139,39 @@ class StyleGAN2Discriminator(nn.Module):
         """(N, 1, 4, 4): how much the samples of a group differ; equal images betray a collapse.
 
         Sample n is in group n mod (N / group): what a step sees doesn't change when its batch is
-        dealt out in turn to processes of one group each.
+        dealt out in turn to processes of one group each. Groups are of `stddev_group`, or of the
+        nearest size that divides the batch.
         """
         batch = len(feat)
-        group = min(batch, self.stddev_group)
-        if batch % group:
-            raise ValueError(f"a batch of {batch} can't be parted into groups of {group}")
+        group = stddev_group_of(batch, self.stddev_group)
         parted = feat.float().unflatten(0, (group, -1))  # (group, N / group, C, 4, 4)
         deviation = (parted.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
         repeated = deviation.repeat(group)[:, None, None, None].to(feat.dtype)
         return repeated.expand(-1, 1, *feat.shape[2:])
 
 
-class ComponentDiscriminator(nn.Module):
-    """Crops of one facial component to a map of logits, and features for the style loss."""
+def stddev_group_of(batch: int, wanted: int) -> int:
+    """Return the largest group up to `wanted` that divides the batch, else the smallest above it.
 
-    def __init__(self, narrow: float = 1.0) -> None:
+    A group of one sample would have no deviation: only a batch of one gets it.
+    """
+    divisors = [size for size in range(1, batch + 1) if batch % size == 0]
+    fitting = [size for size in divisors if 1 < size <= wanted]
+    return max(fitting) if fitting else min(divisors[1:], default=1)
+
+
+class ComponentDiscriminator(nn.Module):
+    """Crops of one facial component to a map of logits, and features for the style loss.
+
+    With `high_pass_gain` it also sees the crop's fine detail, that much amplified: what a
+    discriminator of a batch of four learns late from the colors alone.
+    """
+
+    def __init__(self, narrow: float = 1.0, high_pass_gain: float = 0.0) -> None:
         super().__init__()
+        self.high_pass_gain = high_pass_gain
         first, second, third = (int(channels * narrow) for channels in (64, 128, 256))
-        self.conv1 = _conv_layer(3, first, 3)
+        self.conv1 = _conv_layer(6 if high_pass_gain else 3, first, 3)
         self.conv2 = _conv_layer(first, second, 3, downsample=True)
         self.conv3 = _conv_layer(second, second, 3)
         self.conv4 = _conv_layer(second, third, 3, downsample=True)
@@ -166,6 +180,21 @@ class ComponentDiscriminator(nn.Module):
 
     def forward(self, crop: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(N, 3, H, W) -> logits (N, 1, H/4, W/4) and the features at 1/2 and 1/4 of the size."""
+        if self.high_pass_gain:
+            crop = torch.cat([crop, self.high_pass_gain * high_pass(crop)], dim=1)
         half = self.conv3(self.conv2(self.conv1(crop)))
         quarter = self.conv5(self.conv4(half))
         return self.final_conv(quarter), [half, quarter]
+
+
+def high_pass(image: Tensor) -> Tensor:
+    """Return (N, C, H, W) less its blur by the binomial [1, 4, 6, 4, 1], mirrored at borders."""
+    channels = image.shape[1]
+    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=image.device, dtype=image.dtype) / 16
+    padded = F.pad(image, (2, 2, 2, 2), mode="reflect")
+    with torch.autocast(image.device.type, enabled=False):  # a difference of nearly equal values
+        blurred = F.conv2d(padded, taps.view(1, 1, 5, 1).expand(channels, 1, 5, 1), groups=channels)
+        blurred = F.conv2d(
+            blurred, taps.view(1, 1, 1, 5).expand(channels, 1, 1, 5), groups=channels
+        )
+    return image - blurred

@@ -155,14 +155,19 @@ def path_lengths(image: Tensor, style_codes: Tensor, noise: Tensor) -> Tensor:
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def component_style_loss(features: Sequence[Tensor], gt_features: Sequence[Tensor]) -> Tensor:
-    """L1 of the Gram matrices of a component discriminator's features (section 3.4), halved.
+# Upstream's weights of the Gram matrices at 1/2 and 1/4 of a component's size.
+_COMPONENT_STYLE_WEIGHTS = (0.5, 1.0)
 
-    The halves are upstream's: one for each of the two depths.
+
+def component_style_loss(features: Sequence[Tensor], gt_features: Sequence[Tensor]) -> Tensor:
+    """L1 of the Gram matrices of a component discriminator's two features (section 3.4).
+
+    Half of the first and the whole of the second, as in gfpgan 1.3.8's model.
     """
     total = features[0].new_zeros(())
-    for feat, gt_feat in zip(features, gt_features, strict=True):
-        total = total + 0.5 * gram_loss(feat, gt_feat)
+    pairs = zip(_COMPONENT_STYLE_WEIGHTS, features, gt_features, strict=True)
+    for weight, feat, gt_feat in pairs:
+        total = total + weight * gram_loss(feat, gt_feat)
     return total
 
 

@@ -24,10 +24,15 @@ def face_discriminator(config: TrainConfig) -> StyleGAN2Discriminator:
     )
 
 
+def patch_discriminator(config: TrainConfig) -> ComponentDiscriminator:
+    """The judge of small patches: one of components that sees a crop of the face."""
+    settings = config.discriminators
+    return ComponentDiscriminator(settings.component_narrow, settings.high_pass_gain)
+
+
 def component_discriminators(config: TrainConfig) -> dict[str, ComponentDiscriminator]:
     """The judge of each component, by name."""
-    narrow = config.discriminators.component_narrow
-    return {name: ComponentDiscriminator(narrow) for name in components.NAMES}
+    return {name: patch_discriminator(config) for name in components.NAMES}
 
 
 def parameter_counts(config: TrainConfig) -> dict[str, int]:
@@ -38,6 +43,8 @@ def parameter_counts(config: TrainConfig) -> dict[str, int]:
         networks: dict[str, nn.Module] = {"generator": generator(config.generator)}
         if is_prior or config.losses.adversarial:
             networks["discriminator"] = face_discriminator(config)
+        if not is_prior and config.losses.patch_adversarial:
+            networks["patch"] = patch_discriminator(config)
         if not is_prior and config.losses.component_adversarial:
             networks |= component_discriminators(config)
     return {name: parameter_count(network) for name, network in networks.items()}

@@ -20,7 +20,7 @@ class TrainingError(RuntimeError):
 
 
 def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:
-    """The factor on every learning rate at a step: linear warm-up, then the schedule.
+    """The factor on the generator's rate at a step: linear warm-up, then the schedule.
 
     A pure function of the step: a resumed run needs no scheduler's state.
     """
@@ -29,10 +29,11 @@ def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:
     if config.schedule == "milestones":
         passed = sum(step >= milestone for milestone in config.milestones)
         return config.milestone_factor**passed
-    done = (step - first_step - config.warmup_steps) / max(
-        1, config.steps - first_step - config.warmup_steps
-    )
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1)))
+    learning_steps = config.steps - first_step - config.warmup_steps
+    flat = config.constant_share * learning_steps
+    done = (step - first_step - config.warmup_steps - flat) / max(1, learning_steps - flat)
+    fallen = 0.5 * (1 + math.cos(math.pi * min(max(done, 0), 1)))
+    return config.final_rate + (1 - config.final_rate) * fallen
 
 
 def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
@@ -62,14 +63,36 @@ def _equalised_factor(name: str, parameter: nn.Parameter) -> float:
 
 
 def discriminator_optimizer(
-    parameters: Iterable[nn.Parameter], config: TrainConfig
+    parameters: Iterable[nn.Parameter],
+    config: TrainConfig,
+    projected: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Adam:
-    """Adam corrected for the lazy penalty, which adds a step's worth in every n + 1 (StyleGAN2)."""
-    every = config.losses.r1_every_steps
-    share = every / (every + 1) if config.losses.r1 else 1.0
-    rate = config.discriminators.learning_rate * share
-    groups = [{"params": list(parameters), "initial_lr": rate}]
+    """Adam corrected for the lazy penalty, which adds a step's worth in every n + 1 (StyleGAN2).
+
+    `projected`: parameters of the projected discriminator, which have a rate of their own.
+    """
+    losses, settings = config.losses, config.discriminators
+    every = losses.r1_every_steps
+    is_penalized = losses.r1 and (losses.adversarial or config.objective == "prior")
+    share = every / (every + 1) if is_penalized else 1.0
+    groups = [
+        {"params": list(params), "initial_lr": rate * share}
+        for params, rate in (
+            (parameters, settings.learning_rate),
+            (projected, settings.projected_learning_rate),
+        )
+    ]
+    groups = [group for group in groups if group["params"]]
     return torch.optim.Adam(groups, betas=(0.0, 0.99**share))
+
+
+def discriminator_factor(config: TrainConfig, step: int) -> float:
+    """The factor on the discriminators' rates at a step.
+
+    Constant, if the configuration doesn't say otherwise: an opponent that slows down with the
+    generator doesn't see what changes last.
+    """
+    return rate_factor(config, step) if config.discriminators.schedule == "generator" else 1.0
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

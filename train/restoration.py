@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -16,20 +17,31 @@ from gfpgan_core.weights.checkpoint import read_decoder
 from gfpgan_core.weights.download import fetch
 from gfpgan_core.weights.load import load, load_file, load_strictly
 from gfpgan_core.weights.releases import PRIOR, RELEASES
+from train import checkpoint
+from train.balance import image_gradient
 from train.config import LossConfig, TrainConfig
 from train.dataset import Sample
 from train.ema import Ema
 from train.features import load_identity, load_perceptual
 from train.grow import adapted
-from train.networks import component_discriminators, face_discriminator
+from train.networks import component_discriminators, face_discriminator, patch_discriminator
 from train.optimise import (
+    discriminator_factor,
     discriminator_optimizer,
     generator_optimizer,
     rate_factor,
     set_rates,
     update,
 )
-from train.step import LossNetworks, discriminator_losses, generator_losses, gradient_penalty
+from train.projected import ProjectedDiscriminator
+from train.step import (
+    Crop,
+    LossNetworks,
+    discriminator_losses,
+    generator_losses,
+    gradient_penalty,
+    random_crop,
+)
 
 
 class RestorationTrainer:
@@ -49,8 +61,13 @@ class RestorationTrainer:
         self.networks |= self.loss_networks.learning()
         self.optimizers = {"generator": generator_optimizer(self.generator, config)}
         if learning := self.loss_networks.learning():
+            projected = learning.pop("projected", nn.Module()).parameters()
             parameters = [p for network in learning.values() for p in network.parameters()]
-            self.optimizers["discriminators"] = discriminator_optimizer(parameters, config)
+            self.optimizers["discriminators"] = discriminator_optimizer(
+                parameters, config, projected
+            )
+            if config.discriminators.start_from:
+                self._take_discriminators(Path(config.discriminators.start_from))
 
     @property
     def device(self) -> torch.device:
@@ -87,13 +104,53 @@ class RestorationTrainer:
             image, rgbs = self.generator(batch.lq, pyramid=pyramid, noise_seeds=batch.noise_seed)
         return image.float(), rgbs
 
-    def generator_losses(self, batch: Sample, step: int) -> tuple[dict[str, Tensor], Tensor]:
-        """The generator's losses for a batch, and its image."""
+    def generator_losses(
+        self, batch: Sample, step: int
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The generator's losses for a batch, its image, and the leaf they are computed from.
+
+        The leaf is the image without its history: each term's gradient ends there, so that terms
+        can be balanced. The pyramid's loss is of the U-Net's own images and has their history.
+        """
         image, rgbs = self._restore(batch, pyramid=_pyramid_is_on(self.config.losses, step))
+        leaf = image.detach().requires_grad_(True)
         losses = generator_losses(
-            image, rgbs, batch, self.loss_networks, self.config.losses, self.accelerator.autocast
+            leaf,
+            rgbs,
+            batch,
+            self.loss_networks,
+            self.config.losses,
+            self.accelerator.autocast,
+            self._crop(step),
         )
-        return losses, image
+        return losses, image, leaf
+
+    def _crop(self, step: int) -> Crop:
+        """What the projected and the patch discriminator see: a function of seed and step alone."""
+        rng = np.random.default_rng((self.config.seed, step))
+        size_px = self.config.generator.face_size_px
+        return random_crop(size_px, self.config.discriminators.crop_px, rng)
+
+    def _backward(self, batch: Sample, step: int, share: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Adds `share` of a micro-batch's gradients; its losses and figures, and its image."""
+        weights = self.config.losses
+        losses, image, leaf = self.generator_losses(batch, step)
+        of_image = {name: loss for name, loss in losses.items() if name != "pyramid"}
+        gradient, figures = image_gradient(of_image, leaf, weights, self._mean_over_processes)
+        tensors, gradients = [image], [share * gradient]
+        if "pyramid" in losses:
+            tensors.append(share * weights.pyramid * losses["pyramid"])
+            gradients.append(torch.ones_like(tensors[-1]))
+        torch.autograd.backward(tensors, gradients)
+        total = torch.stack(
+            [figures.get(f"{n}_weight", getattr(weights, n)) * loss for n, loss in losses.items()]
+        ).sum()
+        return losses | figures | {"total": total}, image.detach()
+
+    def _mean_over_processes(self, values: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return values
+        return torch.as_tensor(self.accelerator.reduce(values, "mean"))
 
     def _generator_step(
         self, batches: list[Sample], step: int
@@ -103,9 +160,8 @@ class RestorationTrainer:
         fakes = []
         sums: dict[str, Tensor] = {}
         for batch in batches:
-            losses, image = self.generator_losses(batch, step)
-            (losses["total"] / len(batches)).backward()
-            fakes.append(image.detach())
+            losses, image = self._backward(batch, step, 1 / len(batches))
+            fakes.append(image)
             sums = _added(sums, losses, len(batches))
         optimizer = self.optimizers["generator"]
         set_rates(optimizer, rate_factor(self.config, step, self._first_step()))
@@ -114,6 +170,29 @@ class RestorationTrainer:
         done = step + 1 - self._first_step()
         self.ema.update(self.generator, self.config.batch_size, done * self.config.batch_size)
         return numbers, fakes
+
+    def _take_discriminators(self, folder: Path) -> None:
+        """Goes on with the discriminators of another run, and with their optimizer's state.
+
+        Raises:
+            InputError: the run has no checkpoint, or other discriminators.
+        """
+        found = checkpoint.load_newest(folder)
+        wanted = [name for name in self.networks if name != "generator"]
+        missing = wanted if found is None else [n for n in wanted if n not in found.networks]
+        if found is None or missing:
+            raise InputError(
+                f"discriminators.start_from is {folder}, which holds no checkpoint with"
+                f" {', '.join(missing)}: name the run folder of a stage with the same losses, or"
+                " leave it empty"
+            )
+        for name in wanted:
+            self.networks[name].load_state_dict(found.networks[name])
+        optimizer = self.optimizers["discriminators"]
+        rates = [group["initial_lr"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(found.optimizers["discriminators"])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["initial_lr"] = rate
 
     def _discriminator_step(
         self, batches: list[Sample], step: int, fakes: list[Tensor]
@@ -136,7 +215,7 @@ class RestorationTrainer:
                 (share * penalty).backward()
                 sums = _added(sums, {"r1": penalty}, len(batches))
         optimizer = self.optimizers["discriminators"]
-        set_rates(optimizer, rate_factor(self.config, step))
+        set_rates(optimizer, discriminator_factor(self.config, step))
         return update(optimizer, sums, self.accelerator, step)
 
 
@@ -204,9 +283,15 @@ def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:
         InputError: pretrained weights can't be had.
     """
     losses = config.losses
-    discriminator, parts, perceptual, identity = None, None, None, None
+    discriminator, projected, patch, parts, perceptual, identity = (None,) * 6
     if losses.adversarial:
         discriminator = face_discriminator(config).to(device)
+    if losses.projected_adversarial:
+        switch = "losses.projected_adversarial=0"
+        features = load_perceptual("mobilenet_v2", losses.projected_weights, switch)
+        projected = ProjectedDiscriminator(features).to(device)
+    if losses.patch_adversarial:
+        patch = patch_discriminator(config).to(device)
     if losses.component_adversarial:
         found = component_discriminators(config)
         parts = {name: network.to(device) for name, network in found.items()}
@@ -217,4 +302,4 @@ def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:
         ).to(device)
     if losses.identity:
         identity = load_identity(losses.identity_weights).to(device)
-    return LossNetworks(discriminator, parts, perceptual, identity)
+    return LossNetworks(discriminator, projected, patch, parts, perceptual, identity)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +29,46 @@ from train.losses import (
     ssim_loss,
     style_loss,
 )
+from train.projected import ProjectedDiscriminator
 
 Autocast = Callable[[], AbstractContextManager[None]]
+
+ADVERSARIAL = (
+    "adversarial",
+    "projected_adversarial",
+    "patch_adversarial",
+    "component_adversarial",
+)
+"""The terms by which discriminators push the generator, as in `LossConfig`."""
+
+# The part of a face that crops are taken from: its border is background, or a cut-out's corner.
+_MARGIN = (20 / 512, 60 / 512)  # above and below, left and right, of the side
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square part of a face, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+    def of(self, image: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, side, side)."""
+        bottom, right = self.top + self.side, self.left + self.side
+        return image[:, :, self.top : bottom, self.left : right]
+
+
+def random_crop(face_size_px: int, side_px: int, rng: np.random.Generator) -> Crop:
+    """Return a place for a crop of this side; 0, or more than there is room for: the whole face."""
+    if not 0 < side_px < face_size_px:
+        return Crop(0, 0, face_size_px)
+    room = face_size_px - side_px
+    top, left = (
+        int(rng.integers(margin, room - margin, endpoint=True))
+        for margin in (min(round(share * face_size_px), room // 2) for share in _MARGIN)
+    )
+    return Crop(top, left, side_px)
 
 
 @dataclass(frozen=True)
@@ -37,6 +76,8 @@ class LossNetworks:
     """What looks at the generator's images; absent where no term needs it."""
 
     discriminator: StyleGAN2Discriminator | None = None
+    projected: ProjectedDiscriminator | None = None
+    patch: ComponentDiscriminator | None = None
     components: dict[str, ComponentDiscriminator] | None = None
     perceptual: PerceptualFeatures | None = None
     identity: Callable[[Tensor], Tensor] | None = None
@@ -46,12 +87,50 @@ class LossNetworks:
         found: dict[str, nn.Module] = {}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
+        if self.projected is not None:
+            found["projected"] = self.projected.heads  # the features are frozen
+        if self.patch is not None:
+            found["patch"] = self.patch
         return found | dict(self.components or {})
 
     def set_learning(self, on: bool) -> None:
         """In the generator's step nothing but the generator gets gradients."""
         for network in self.learning().values():
             network.requires_grad_(on)
+
+    def face_logits(self, image: Tensor, crop: Crop, autocast: Autocast) -> dict[str, list[Tensor]]:
+        """The float32 logits of face and crop: lists of maps by the discriminator's name."""
+        found: dict[str, list[Tensor]] = {}
+        with autocast():
+            if self.discriminator is not None:
+                found["discriminator"] = [self.discriminator(image)]
+            if self.projected is not None:
+                found["projected"] = self.projected(crop.of(image))
+            if self.patch is not None:
+                found["patch"] = [self.patch(crop.of(image))[0]]
+        return {name: [logits.float() for logits in maps] for name, maps in found.items()}
+
+    def component_outputs(
+        self, image: Tensor, boxes: Tensor, autocast: Autocast
+    ) -> dict[str, tuple[Tensor, list[Tensor]]]:
+        """The float32 logits and the features of each component, by its name."""
+        if self.components is None:
+            return {}
+        crops = crop_components(image, boxes)
+        with autocast():
+            found = {name: network(crops[name]) for name, network in self.components.items()}
+        return {
+            name: (logits.float(), [feat.float() for feat in features])
+            for name, (logits, features) in found.items()
+        }
+
+    def all_logits(
+        self, image: Tensor, boxes: Tensor, crop: Crop, autocast: Autocast
+    ) -> dict[str, list[Tensor]]:
+        """What every discriminator says."""
+        outputs = self.component_outputs(image, boxes, autocast)
+        components = {name: [logits] for name, (logits, _) in outputs.items()}
+        return self.face_logits(image, crop, autocast) | components
 
 
 def generator_losses(
@@ -61,15 +140,18 @@ def generator_losses(
     loss_networks: LossNetworks,
     weights: LossConfig,
     autocast: Autocast,
+    crop: Crop | None = None,
 ) -> dict[str, Tensor]:
-    """Each active term, unweighted, and `total`, their weighted sum, to be minimised.
+    """Each active term, unweighted, to be minimized.
 
     Networks run in the mixed precision that `autocast` sets, losses in float32.
 
     Args:
         image: (N, 3, size, size), the generator's float32 output for `batch.lq`.
         rgbs: the U-Net's images; empty: no pyramid term.
+        crop: what the projected and the patch discriminator see; None: the whole face.
     """
+    crop = crop or Crop(0, 0, image.shape[-1])
     gt = batch.gt
     losses = {}
     if weights.pixel:
@@ -93,68 +175,60 @@ def generator_losses(
             losses["perceptual"] = perceptual_loss(features, gt_features)
         if weights.style:
             losses["style"] = style_loss(features, gt_features)
-    if loss_networks.discriminator is not None:
-        with autocast():
-            logits = loss_networks.discriminator(image)
-        losses["adversarial"] = generator_adversarial_loss(logits.float())
+    for name, maps in loss_networks.face_logits(image, crop, autocast).items():
+        group = "adversarial" if name == "discriminator" else f"{name}_adversarial"
+        losses[group] = _sum(generator_adversarial_loss(logits) for logits in maps)
     if loss_networks.components is not None:
-        losses |= _component_losses(image, batch, loss_networks.components, weights, autocast)
+        losses |= _component_losses(image, batch, loss_networks, weights, autocast)
     if loss_networks.identity is not None:
         with torch.no_grad():
             gt_embedding = loss_networks.identity(gt)
         losses["identity"] = identity_loss(loss_networks.identity(image), gt_embedding)
-    total = gt.new_zeros(())
-    for name, loss in losses.items():
-        total = total + getattr(weights, name) * loss
-    return losses | {"total": total}
+    return losses
 
 
 def _component_losses(
     image: Tensor,
     batch: Sample,
-    components: dict[str, ComponentDiscriminator],
+    loss_networks: LossNetworks,
     weights: LossConfig,
     autocast: Autocast,
 ) -> dict[str, Tensor]:
     """Sums over the components (equation 8 of the paper)."""
-    fakes = crop_components(image, batch.boxes)
-    reals = crop_components(batch.gt, batch.boxes)
-    adversarial = style = image.new_zeros(())
-    for name, discriminator in components.items():
-        with autocast():
-            logits, features = discriminator(fakes[name])
-        adversarial = adversarial + generator_adversarial_loss(logits.float())
-        if weights.component_style:
-            with torch.no_grad(), autocast():
-                _, gt_features = discriminator(reals[name])
-            style = style + component_style_loss(
-                [feat.float() for feat in features], [feat.float() for feat in gt_features]
-            )
+    fakes = loss_networks.component_outputs(image, batch.boxes, autocast)
+    adversarial = _sum(generator_adversarial_loss(logits) for logits, _ in fakes.values())
     losses = {"component_adversarial": adversarial}
-    return losses | ({"component_style": style} if weights.component_style else {})
+    if weights.component_style:
+        with torch.no_grad():
+            reals = loss_networks.component_outputs(batch.gt, batch.boxes, autocast)
+        losses["component_style"] = _sum(
+            component_style_loss(fakes[name][1], reals[name][1]) for name in fakes
+        )
+    return losses
 
 
 def discriminator_losses(
-    fake: Tensor, batch: Sample, loss_networks: LossNetworks, autocast: Autocast
+    fake: Tensor,
+    batch: Sample,
+    loss_networks: LossNetworks,
+    autocast: Autocast,
+    crop: Crop | None = None,
 ) -> dict[str, Tensor]:
-    """A logistic loss for each discriminator; `fake` is the generator's detached image."""
-    losses = {}
-    if loss_networks.discriminator is not None:
-        with autocast():
-            fake_logits = loss_networks.discriminator(fake)
-            real_logits = loss_networks.discriminator(batch.gt)
-        losses["discriminator"] = discriminator_adversarial_loss(
-            real_logits.float(), fake_logits.float()
-        )
-    if loss_networks.components is not None:
-        fakes = crop_components(fake, batch.boxes)
-        reals = crop_components(batch.gt, batch.boxes)
-        for name, discriminator in loss_networks.components.items():
-            with autocast():
-                fake_logits, _ = discriminator(fakes[name])
-                real_logits, _ = discriminator(reals[name])
-            losses[name] = discriminator_adversarial_loss(real_logits.float(), fake_logits.float())
-    return losses
+    """A logistic loss for each discriminator, summed over its maps of logits.
+
+    `fake` is the generator's detached image.
+    """
+    crop = crop or Crop(0, 0, fake.shape[-1])
+    fakes, reals = (
+        loss_networks.all_logits(image, batch.boxes, crop, autocast) for image in (fake, batch.gt)
+    )
+    return {
+        name: _sum(map(discriminator_adversarial_loss, reals[name], fakes[name])) for name in fakes
+    }
+
+
+def _sum(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).sum()
 
 
 def gradient_penalty(discriminator: StyleGAN2Discriminator, gt: Tensor) -> Tensor:
