@@ -21,8 +21,9 @@ from gfpgan_core import images
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.load import load, load_file, parameter_count
+from train.degradation_config import STRENGTHS
 from train.faces import open_faces
-from train.validate import STRENGTHS, validate, validation_sheet
+from train.validate import validate, validation_sheet
 
 
 def main() -> int:

