@@ -89,7 +89,6 @@ def train(
             discriminators=DiscriminatorConfig(
                 narrow=0.5,
                 component_narrow=0.5,
-                stddev_group=1 if batch_size % 4 else 4,
                 # Fresh discriminators first: a tenth of the run, at most a hundred steps.
                 warmup_steps=min(100, steps // 10),
             ),

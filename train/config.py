@@ -148,6 +148,10 @@ class TrainConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     validation_degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    validation_strengths: tuple[Literal["mild", "medium", "heavy"], ...] = ()
+    """Named strengths, which take the place of `validation_degradation`."""
+    choose_by: Literal["psnr", "score"] = "psnr"
+    """What `best.safetensors` is best by: score is `train.validate.Validation.score`."""
     losses: LossConfig = field(default_factory=LossConfig)
     seed: int = 0
     steps: int = 1000

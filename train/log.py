@@ -61,13 +61,26 @@ class TrainingLog:
         self._write({"step": step, "seconds": round(seconds, 3)} | rounded)
         self._scalars("loss", losses, step)
 
-    def validation(self, step: int, result: Validation, sheet: Callable[[], Any]) -> None:
-        """Tell the figures; `sheet` makes the picture for TensorBoard, if that is wanted."""
-        self._write({"step": step, "validation": dataclasses.asdict(result)})
-        self._scalars("validation", dataclasses.asdict(result.restored), step)
-        _logger.info("step %d: %s", step, result)
+    def validation(
+        self, step: int, result: Validation, sheet: Callable[[], Any], strength: str = ""
+    ) -> None:
+        """Tell the figures; `sheet` makes the picture for TensorBoard, if that is wanted.
+
+        `strength` names the degradation where there are several.
+        """
+        named = {"strength": strength} if strength else {}
+        self._write({"step": step} | named | {"validation": dataclasses.asdict(result)})
+        group = f"validation/{strength}" if strength else "validation"
+        self._scalars(group, dataclasses.asdict(result.restored), step)
+        _logger.info("step %d %s: %s", step, strength, result)
         if self._board:
-            self._board.add_image("validation", sheet(), step, dataformats="HWC")
+            self._board.add_image(group, sheet(), step, dataformats="HWC")
+
+    def selection(self, step: int, figures: Mapping[str, float]) -> None:
+        """Tell the figure that weights may be chosen by, and the discriminators' ROC AUC."""
+        self._write({"step": step, "selection": {n: round(v, 4) for n, v in figures.items()}})
+        self._scalars("selection", figures, step)
+        _logger.info("step %d: %s", step, dict(figures))
 
     def _scalars(self, group: str, values: Mapping[str, float | None], step: int) -> None:
         for name, value in values.items():

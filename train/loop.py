@@ -10,12 +10,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 from torch.utils.data import DataLoader
 
 from gfpgan_core.errors import InputError
-from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.weights.checkpoint import save_decoder, save_safetensors
 from train import components
 from train.components import Boxes, boxes_of
 from train.config import TrainConfig
@@ -29,15 +26,12 @@ from train.face_check import (
 )
 from train.faces import Faces, open_faces, some_of
 from train.log import TrainingLog
-from train.metrics import load_metrics
 from train.prior import Prior
 from train.restoration import RestorationTrainer
-from train.run_folder import LAST, Trainer, own_run_folder, resume, save_state, write_config
-from train.validate import validate, validation_sheet
+from train.run_folder import LAST, Trainer, export, own_run_folder, resume, save_state, write_config
+from train.selection import validate_run
 
 _logger = logging.getLogger(__name__)
-
-BEST = "best.safetensors"
 
 
 def train(
@@ -87,13 +81,13 @@ def train(
             is_last = step == config.steps
             if is_main:
                 if held_out and (is_last or step % config.validate_every_steps == 0):
-                    scalars |= _validate(trainer, config, held_out, log, step, scalars, folder)
+                    scalars |= validate_run(trainer, config, held_out, log, step, scalars)
                 if is_last or step % config.checkpoint_every_steps == 0:
                     save_state(trainer, config, folder, step, scalars)
             if on_step:
                 on_step(step, losses)
         if is_main:
-            _export(trainer.ema.network, folder / LAST)
+            export(trainer.ema.network, folder / LAST)
         accelerator.wait_for_everyone()
     return folder / LAST
 
@@ -142,12 +136,6 @@ def _check_batch(config: TrainConfig, processes: int) -> None:
             f"batch_size is {config.batch_size}; {processes} processes with"
             f" gradient_accumulation_steps {config.gradient_accumulation_steps} share it:"
             f" {parts} must divide it"
-        )
-    share = config.batch_size // parts
-    group = config.discriminators.stddev_group
-    if share > group and share % group:
-        raise InputError(
-            f"discriminators.stddev_group is {group}; it must divide a process's {share} images"
         )
 
 
@@ -217,36 +205,3 @@ def _batches(
         )
         boxes = batch.boxes.to(accelerator.device, non_blocking=True)
         yield Sample(lq, gt, boxes, batch.noise_seed)
-
-
-def _export(network: nn.Module, path: Path) -> None:
-    if isinstance(network, GFPGAN):
-        save_safetensors(network, path)
-    else:
-        save_decoder(network.state_dict(), path)
-
-
-def _validate(
-    trainer: Trainer,
-    config: TrainConfig,
-    held_out: Faces,
-    log: TrainingLog,
-    step: int,
-    scalars: dict[str, float],
-    folder: Path,
-) -> dict[str, float]:
-    """Figures into the log; the best weights so far, by PSNR, are kept beside the last."""
-    network = trainer.ema.network
-    assert isinstance(network, GFPGAN)  # a prior has no held-out faces
-    metrics = load_metrics(config.losses.identity_weights, trainer.device)
-    degradation = config.validation_degradation
-    result = validate(network, held_out, degradation, trainer.device, metrics)
-    log.validation(
-        step,
-        result,
-        lambda: validation_sheet(network, held_out, degradation, trainer.device),
-    )
-    if result.restored.psnr_db <= scalars.get("best_psnr_db", 0):
-        return {}
-    _export(network, folder / BEST)
-    return {"best_psnr_db": result.restored.psnr_db}

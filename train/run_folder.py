@@ -13,9 +13,12 @@ from typing import Any
 import torch
 import yaml
 from filelock import FileLock, Timeout
+from torch import nn
 
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import remove_partial_files, whole_file
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.weights.checkpoint import save_decoder, save_safetensors
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
@@ -26,6 +29,7 @@ _logger = logging.getLogger(__name__)
 
 Trainer = RestorationTrainer | Prior
 
+BEST = "best.safetensors"
 LAST = "last.safetensors"
 CONFIG = "config.yaml"
 
@@ -167,3 +171,11 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """Write the weights of a generator, or of a prior, to be used or trained on."""
+    if isinstance(network, GFPGAN):
+        save_safetensors(network, path)
+    else:
+        save_decoder(network.state_dict(), path)
