@@ -6,44 +6,55 @@ import logging
 import tempfile
 import time
 from pathlib import Path as LocalPath
-from typing import Optional
+from typing import Optional, Union
 
-from cog import BasePredictor, Input, Path
+import torch
+from cog import BaseRunner, Input, Path
 
-from gfpgan_core import images
+from gfpgan_core import images, serving
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
 from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.runtime import best_device, configure_process
+from gfpgan_core.weights import hosted
 from gfpgan_core.weights.load import Network, load, load_file
 
 _logger = logging.getLogger(__name__)
 
 
-class Predictor(BasePredictor):
+class Predictor(BaseRunner):
     """Keeps each network it has loaded, by the name of its version."""
 
-    def setup(self, weights: Optional[Path] = None) -> None:  # noqa: UP045 - Cog parses this
-        """Loads what every prediction needs.
+    def setup(self, weights: Optional[Union[Path, str]] = None) -> None:  # noqa: UP007, UP045
+        """Load what every prediction needs.
 
         Args:
-            weights: `COG_WEIGHTS`, the file of a training: it then serves every request, whatever
-                version is asked for.
+            weights: `COG_WEIGHTS`: the path or the URL of a training's weights, or of a tar with
+                them. They then serve every request, whatever version is asked for.
         """
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
         configure_process()
+        self.files = serving.RequestFiles(serving.MAX_PHOTO_BYTES)
+        self.files.receive_downloads()
+        self.files.remove_on_sigterm()
         self.device = best_device()
+        network = _load_own(str(weights), self.device) if weights else None
         self.detector = load_detector("auto", self.device)
         self.masker = load_masker("auto", self.device)
         self.restorers: dict[str, FaceRestorer] = {}
-        self.own: FaceRestorer | None = None
-        if weights:
-            self.own = self._restorer(load_file(LocalPath(str(weights)), self.device))
-        self.folder = LocalPath(tempfile.mkdtemp(prefix="restored-"))
+        self.own = self._restorer(network) if network else None
 
-    def predict(
+    def healthcheck(self) -> bool:
+        """Whether the device computes and files can be written; Cog asks at each /health-check."""
+        answer = float(torch.ones(2, device=self.device).sum())
+        return answer == 2 and self.files.is_usable()
+
+    def run(
         self,
-        img: Path = Input(description="The photo: JPEG, PNG, WebP, BMP, TIFF or GIF"),
+        img: Path = Input(
+            description="The photo: JPEG, PNG, WebP, BMP, TIFF or GIF", accept="image/*"
+        ),
         version: str = Input(
             # One literal in one piece: Cog reads this file without running it.
             description="Restoration network; `compact` is small and fast, `v1.4` the best known",
@@ -76,25 +87,32 @@ class Predictor(BasePredictor):
             choices=["auto", "png", "jpg", "webp"],
         ),
     ) -> Path:
-        """The restored photo, round(side * scale) pixels large."""
-        options = RestoreOptions(
-            scale=scale,
-            blend=blend,
-            background=background_upsampler,  # type: ignore[arg-type]
-            faces="center" if only_center_face else "all",
-            aligned=aligned,
-        )
+        """Return the restored photo, round(side * scale) pixels large."""
+        with serving.errors_for_clients(), self.files.request(img):
+            options = RestoreOptions(
+                scale=scale,
+                blend=blend,
+                background=background_upsampler,  # type: ignore[arg-type]
+                faces="center" if only_center_face else "all",
+                aligned=aligned,
+            )
+            return Path(self._restore(img, version, options, output_format))
+
+    def _restore(
+        self, img: object, version: str, options: RestoreOptions, output_format: str
+    ) -> LocalPath:
         started = time.perf_counter()
-        photo = images.read(LocalPath(str(img)), name="img")
+        path = self.files.received(img, "img", serving.MAX_PHOTO_BYTES)
+        photo = images.read(path, name="img")
+        _logger.info("restoring %dx%d px", photo.rgb.shape[1], photo.rgb.shape[0])
         file_format = images.chosen_format(photo, output_format)
         restoration = self._restorer_for(version).restore(photo, options)
         for part, seconds in restoration.seconds.items():
             self.record_metric(f"{part}_seconds", round(seconds, 4))
         self.record_metric("faces", len(restoration.faces))
-        path = self.folder / f"restored.{file_format}"
-        restoration.save(path)
+        made = restoration.save(self.files.work_folder() / f"restored.{file_format}")
         _logger.info("%d faces, %.1f s", len(restoration.faces), time.perf_counter() - started)
-        return Path(path)
+        return self.files.publish(made, "restored")
 
     def _restorer_for(self, version: str) -> FaceRestorer:
         if self.own:
@@ -105,3 +123,15 @@ class Predictor(BasePredictor):
 
     def _restorer(self, network: Network) -> FaceRestorer:
         return FaceRestorer(network, self.detector, self.masker, self.device)
+
+
+def _load_own(weights: str, device: str) -> Network:
+    """The network of `COG_WEIGHTS`.
+
+    Raises:
+        WeightsError: not to be had, damaged, or those of another network.
+    """
+    if not hosted.is_url(weights):
+        return load_file(LocalPath(weights), device)
+    with tempfile.TemporaryDirectory(prefix="gfpgan-weights-") as folder:
+        return load_file(hosted.fetch(weights, LocalPath(folder)), device)

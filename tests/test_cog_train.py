@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from cog_server import Server, app_folder, encoded, output
 from conftest import ROOT, random_network
-from test_server import Server, app_folder, encoded, output
 
 from gfpgan_core import geometry
 from gfpgan_core.images import ImageU8

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path as LocalPath
 from typing import Optional
 
 from cog import BaseModel, Input, Path
 
+from gfpgan_core import serving
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
-from gfpgan_core.errors import InputError
+from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.runtime import configure_process
 from gfpgan_core.weights.load import load_file
 from gfpgan_core.weights.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
@@ -26,6 +27,11 @@ _logger = logging.getLogger(__name__)
 MIN_FACES = 4
 _LOG_EVERY_STEPS = 10
 _FROM_NOTHING = "none"
+
+_files = serving.RequestFiles(serving.MAX_ARCHIVE_BYTES)
+if __name__ == "cog_train":  # loaded by Cog's server, by its path: there is no `setup` for it
+    _files.receive_downloads()
+    _files.remove_on_sigterm()
 
 
 class TrainingOutput(BaseModel):
@@ -68,40 +74,38 @@ def train(
         description="Weight of the ArcFace identity loss; fetches its weights", default=0, ge=0
     ),
 ) -> TrainingOutput:
-    """The averaged weights; start the predictor with them as COG_WEIGHTS.
+    """Return the averaged weights; start the predictor with them as COG_WEIGHTS.
 
     Raises:
         InputError: unusable archive, too few faces, or options that don't fit together.
     """
-    if base_version not in (*RELEASES, _FROM_NOTHING) or base_version == "RestoreFormer":
-        raise InputError(f"base_version is {base_version!r}, which can't be trained")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    folder = LocalPath(tempfile.mkdtemp(prefix="training-"))
-    try:
+    with serving.errors_for_clients(), _files.request(train_data, base_weights):
+        if base_version not in (*RELEASES, _FROM_NOTHING) or base_version == "RestoreFormer":
+            raise InputError(f"base_version is {base_version!r}, which can't be trained")
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        configure_process()
+        folder = _files.work_folder()
         start_from, generator = _base(base_version, base_weights, face_size)
-        faces = _usable_faces(LocalPath(str(train_data)), folder, generator.face_size_px)
+        archive = _files.received(train_data, "train_data", serving.MAX_ARCHIVE_BYTES)
+        faces = _usable_faces(archive, folder, generator.face_size_px)
         print(faces.summary(), flush=True)
+        losses = LossConfig(
+            pixel=pixel_weight,
+            pyramid=0.1,
+            perceptual=perceptual_weight,
+            perceptual_backbone="mobilenet_v2",
+            adversarial=adversarial_weight,
+            component_adversarial=component_weight,
+            component_style=100.0 if component_weight else 0.0,
+            identity=identity_weight,
+        )
         config = TrainConfig(
             run_folder=str(folder / "run"),
             train_faces=str(folder / "faces"),
             start_from=start_from,
             generator=generator,
-            discriminators=DiscriminatorConfig(
-                narrow=0.5,
-                component_narrow=0.5,
-                # Fresh discriminators first: a tenth of the run, at most a hundred steps.
-                warmup_steps=min(100, steps // 10),
-            ),
-            losses=LossConfig(
-                pixel=pixel_weight,
-                pyramid=0.1,
-                perceptual=perceptual_weight,
-                perceptual_backbone="mobilenet_v2",
-                adversarial=adversarial_weight,
-                component_adversarial=component_weight,
-                component_style=100.0 if component_weight else 0.0,
-                identity=identity_weight,
-            ),
+            discriminators=_discriminators(steps),
+            losses=losses,
             seed=seed,
             steps=steps,
             batch_size=batch_size,
@@ -110,12 +114,17 @@ def train(
             ema_half_life_images=batch_size * max(1.0, min(200.0, steps / 10)),
             checkpoint_every_steps=max(1, steps),  # the folder doesn't outlive this call
         )
-        done = run_training(config, _report(steps))
-        target = LocalPath(tempfile.mkdtemp(prefix="weights-")) / "weights.safetensors"
-        shutil.move(done, target)
-        return TrainingOutput(weights=Path(target))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        made = run_training(config, _report(steps))
+        return TrainingOutput(weights=Path(_files.publish(made, "weights")))
+
+
+def _discriminators(steps: int) -> DiscriminatorConfig:
+    return DiscriminatorConfig(
+        narrow=0.5,
+        component_narrow=0.5,
+        # Fresh discriminators first: a tenth of the run, at most a hundred steps.
+        warmup_steps=min(100, steps // 10),
+    )
 
 
 def _base(
@@ -123,8 +132,9 @@ def _base(
 ) -> tuple[str, GeneratorConfig]:
     """What training starts from, and the shape of its generator."""
     if base_weights is not None:
-        path = str(base_weights)
-        config = load_file(LocalPath(path)).config
+        received = _files.received(base_weights, "base_weights", serving.MAX_WEIGHTS_BYTES)
+        path = str(received)
+        config = _read_base(received).config
     elif version == _FROM_NOTHING:
         changed = {"face_size_px": face_size_px or COMPACT.face_size_px}
         return "", GeneratorConfig(**vars(COMPACT) | changed)
@@ -139,6 +149,23 @@ def _base(
             " leave face_size at 0, or choose base_version none to start from nothing"
         )
     return path, config
+
+
+def _read_base(path: LocalPath) -> GFPGAN:
+    """The network of `base_weights`.
+
+    Raises:
+        InputError: it is none. The text quotes nothing of the file, which the address may have
+            brought from inside the server's network.
+    """
+    try:
+        return load_file(path)
+    except WeightsError as error:
+        _logger.warning("base_weights: %s", error)
+        raise InputError(
+            "base_weights can't be read as weights of a GFPGAN network: send the .safetensors of"
+            " an earlier training, or a .pth with params_ema, whole and as it was downloaded"
+        ) from None
 
 
 def _usable_faces(archive: LocalPath, folder: LocalPath, face_size_px: int) -> Prepared:

@@ -1,0 +1,334 @@
+"""Request files of one server process: received, checked, named, removed.
+
+Cog hands a prediction the files that it fetched, but passes any other string through, never bounds
+a download, and leaves results and broken downloads in the temporary folder. This module does that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import stat
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+
+MAX_PHOTO_BYTES = 256 * 2**20
+"""Of a photo: 64 megapixels of 16-bit RGB take 384 MB without compression, in no usual file."""
+MAX_ARCHIVE_BYTES = 8 * 2**30
+"""Of a training's photos."""
+MAX_WEIGHTS_BYTES = 2 * 2**30
+"""Of a network's weights: the largest release has 0.6 GB."""
+
+# A result is read by Cog within milliseconds of its prediction's end, and there is no call that
+# says so. The next request removes it at once; without one, it goes after this time.
+RESULT_KEPT_S = 60.0
+
+_PREFIX = "gfpgan-requests-"
+_CHUNK_BYTES = 2**20
+
+_logger = logging.getLogger(__name__)
+
+
+class RequestFiles:
+    """One private folder for everything that requests bring and get.
+
+    Cog runs one request at a time in a worker process. What lies in the folder and does not belong
+    to the running request is removed: when a request starts, when it ends, some time after the last
+    one, and when the process ends. A killed process's folder is removed by the next `RequestFiles`.
+    """
+
+    def __init__(
+        self, max_bytes: int, parent: Path | None = None, kept_s: float = RESULT_KEPT_S
+    ) -> None:
+        """Prepare the folder's place; the folder itself is made when it is first used.
+
+        Args:
+            max_bytes: Larger downloads are stopped.
+            parent: Where the folder is made; by default the system's temporary folder.
+            kept_s: Seconds that a result stays when no further request comes.
+        """
+        self._max_bytes = max_bytes
+        self._parent = parent
+        self._kept_s = kept_s
+        self._state = threading.Lock()
+        self._running = False
+        self._downloads = 0
+        self._timer: threading.Timer | None = None
+        self._made: Path | None = None
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder, made and locked at the first call; readable by this user alone.
+
+        Made anew where the system's cleaning of old temporary files has removed it.
+        """
+        with self._state:
+            if self._made is None or not self._made.is_dir():
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> Path:
+        parent = self._parent or Path(tempfile.gettempdir())
+        remove_abandoned(parent)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
+        self._lock = (hidden / "lock").open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process that looks for abandoned folders never sees this one without its lock.
+        folder = hidden.rename(hidden.with_name(hidden.name.removeprefix(".")))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def is_usable(self) -> bool:
+        """Whether a file can be written to the folder."""
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"x")
+        except OSError:
+            return False
+        return True
+
+    def receive_downloads(self) -> None:
+        """Make Cog put what it fetches into the folder, bounded, and whole or not at all."""
+        import cog  # the library itself works without it
+
+        def convert(url_path: cog.URLPath) -> cog.Path:
+            if url_path._path is None:
+                url_path._path = cog.Path(self._receive(url_path.fileobj))
+            return url_path._path
+
+        cog.URLPath.convert = convert  # type: ignore[method-assign]
+
+    def _receive(self, source: IO[bytes]) -> Path:
+        """Write a download to the folder.
+
+        Raises:
+            InputError: it is too large, or can't be had. The text doesn't say why not: it would
+                tell a stranger what answers inside the server's network.
+        """
+        folder = self.folder
+        with self._state:
+            self._downloads += 1
+            if not self._running:  # a new request comes: the last one's result has been read
+                self._remove(folder.glob("results/*"))
+        target = Path(tempfile.mkstemp(prefix="received-", dir=folder)[1])
+        try:
+            with target.open("wb") as file:
+                copy_bounded(source, file, self._max_bytes)
+        except InputError:
+            target.unlink(missing_ok=True)
+            raise
+        except Exception as error:
+            target.unlink(missing_ok=True)
+            _logger.warning("a download failed: %s", error)
+            raise InputError(
+                "a file can't be fetched from the address given: check that the link is complete,"
+                " opens without signing in, and answers within 10 seconds"
+            ) from None
+        finally:
+            with self._state:
+                self._downloads -= 1
+            self._remove_later()
+        return target
+
+    @contextlib.contextmanager
+    def request(self, *inputs: object) -> Iterator[None]:
+        """Within, the folder holds what belongs to this request; after it, only its result.
+
+        Args:
+            inputs: What Cog passed; those that are files in the folder stay until the end.
+        """
+        folder = self.folder
+        with self._state:
+            self._running = True
+            self._stop_timer()
+        try:
+            self._remove_all_but({Path(os.fspath(i)) for i in inputs if isinstance(i, os.PathLike)})
+            yield
+        except BaseException:
+            self._remove_all_but(set())
+            raise
+        else:
+            self._remove_all_but(set(folder.glob("results/*")))
+        finally:
+            with self._state:
+                self._running = False
+            self._remove_later()
+
+    def work_folder(self) -> Path:
+        """An empty folder for the running request's own files."""
+        return Path(tempfile.mkdtemp(prefix="work-", dir=self.folder))
+
+    def publish(self, made: Path, kind: str) -> Path:
+        """Give a finished file the name under which it is handed to Cog, which may upload it.
+
+        Args:
+            made: A file in the work folder.
+            kind: What it is; the name is that and the start of the content's sha256, so that
+                different results never share a name.
+        """
+        digest = hashlib.sha256()
+        with made.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        results = self.folder / "results"
+        results.mkdir(exist_ok=True)
+        return made.replace(results / f"{kind}-{digest.hexdigest()[:20]}{made.suffix}")
+
+    def received(self, value: object, name: str, max_bytes: int) -> Path:
+        """The file of an input, checked before it is read.
+
+        Raises:
+            InputError: it isn't one that Cog fetched, no regular file, or too large. The text is
+                the same whether a path that a client sent exists or not.
+        """
+        if value == "":
+            raise InputError(f"{name} is empty: give the address of a file, or a data: URL of it")
+        path = Path(os.fspath(value)) if isinstance(value, os.PathLike) else None
+        if path is None or path.parent != self.folder or not stat.S_ISREG(path.lstat().st_mode):
+            raise InputError(
+                f"{name} must be the address of a file (http:// or https://) or the file itself as"
+                " a data: URL; paths are not read"
+            )
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InputError(
+                f"{name} has {size / 2**20:.0f} MiB; allowed are {max_bytes / 2**20:.0f} MiB"
+            )
+        return path
+
+    def _remove_later(self) -> None:
+        with self._state:
+            self._stop_timer()
+            if self._made is not None:
+                self._timer = threading.Timer(self._kept_s, self._remove_if_idle)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _remove_if_idle(self) -> None:
+        with self._state:
+            if not self._running and not self._downloads:
+                self._remove_all_but(set())
+
+    def _remove_all_but(self, kept: set[Path]) -> None:
+        if self._made is None:
+            return
+        found = {*self._made.glob("results/*"), *self._made.iterdir()}
+        self._remove(found - kept - {self._made / "lock", self._made / "results"})
+
+    @staticmethod
+    def _remove(paths: Iterable[Path]) -> None:
+        for path in paths:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove_on_sigterm(self) -> None:
+        """Remove the folder when the process is told to end, and end; main thread only.
+
+        Python runs signal handlers in its main thread, which waits inside Cog's server: the
+        signal's number is read from a pipe by a thread of ours.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        threading.Thread(target=self._end_on_signal, args=(reader,), daemon=True).start()
+
+    def _end_on_signal(self, reader: int) -> None:
+        while signal.SIGTERM not in os.read(reader, 64):
+            pass
+        if self._made is not None:
+            shutil.rmtree(self._made, ignore_errors=True)
+        os._exit(128 + signal.SIGTERM)
+
+
+def copy_bounded(source: IO[bytes], target: IO[bytes], max_bytes: int) -> None:
+    """Copy a stream to its end.
+
+    Raises:
+        InputError: it is longer than allowed.
+    """
+    left = max_bytes
+    while chunk := source.read(min(_CHUNK_BYTES, left + 1)):
+        left -= len(chunk)
+        if left < 0:
+            raise InputError(f"a file has more than the allowed {max_bytes / 2**20:.0f} MiB")
+        target.write(chunk)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders of processes that were killed: those whose lock nobody holds."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            with (folder / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def errors_for_clients() -> Iterator[None]:
+    """Within, errors become ones whose text a client may read and can use.
+
+    `InputError` passes. Of all else the server's log gets the details, such as paths.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except WeightsError as error:
+        _logger.warning("weights: %s", error)
+        raise InputError(
+            "this server can't use the weights that the request needs: choose another version or"
+            " background_upsampler (`compact` and `none` are always there), or ask who runs it"
+        ) from None
+    except CropFailedError as error:
+        _logger.warning("a face failed: %s", error)
+        raise InputError(
+            "the network gave no usable result for a face: try another version"
+        ) from None
+    except OSError as error:
+        _logger.exception("files")
+        raise InputError(
+            "this server can't write its files at the moment (its disk may be full): try again"
+            " later"
+        ) from error
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _logger.warning("out of memory: %s", error)
+            raise InputError(
+                "the request needs more memory than this server has: send a smaller photo, or"
+                " lower scale"
+            ) from None
+        _logger.exception("unexpected")
+        raise RuntimeError("an unexpected error; the server's log has the details") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's, torch's (CPU and GPU) and OpenCV's ways to say so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "allocate memory", "insufficient memory")
+    )

@@ -1,0 +1,212 @@
+"""A real Cog server process for tests, and what is sent to it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import http.server
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from conftest import ROOT
+from PIL import Image
+
+from gfpgan_core import images
+from gfpgan_core.images import ImageU8
+
+# To end a hang; a busy machine takes long to import torch.
+_TIMEOUT_S = 300
+
+
+class Server:
+    """A Cog server over a copy of the predictor, with a temporary folder of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        stub: str,
+        environment: dict[str, str] | None = None,
+        mode: str = "predict",
+    ) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        self.log = folder / "server.log"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1", "--x-mode", mode],
+            cwd=folder,
+            env=os.environ
+            | (environment or {})
+            | {
+                f"COG_{mode.upper()}_TYPE_STUB": stub,
+                "PORT": str(self.port),
+                "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+                "CUDA_VISIBLE_DEVICES": "",
+                "TMPDIR": str(self.temporary),
+                # The server starts its worker as `python`: let that be the tests' own.
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            },
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=_TIMEOUT_S)
+        self.health = self._wait()
+
+    def _wait(self) -> dict[str, Any]:
+        """The answer of /health-check once the server is ready, or has failed to be."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                health = self.client.get("/health-check").json()
+                if health["status"] not in ("STARTING", "UNKNOWN"):
+                    return health
+            time.sleep(0.1)
+        raise AssertionError("the server doesn't start:\n" + self.log.read_text())
+
+    def ready(self) -> Server:
+        """Itself, when it is ready.
+
+        Raises:
+            AssertionError: it isn't; with its log.
+        """
+        assert self.health["status"] == "READY", self.log.read_text()
+        return self
+
+    def post(self, path: str, inputs: dict[str, Any]) -> httpx.Response:
+        """The answer, after the slot is free: Cog frees it a moment after the answer before."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            response = self.client.post(path, json={"input": inputs})
+            if response.status_code != 409 or time.monotonic() > deadline:
+                return response
+            time.sleep(0.02)
+
+    def predict(
+        self, img: bytes | str, media_type: str = "image/png", **inputs: object
+    ) -> httpx.Response:
+        """The answer for a photo's bytes, or for what stands in the photo's place."""
+        sent = img if isinstance(img, str) else data_url(img, media_type)
+        values = {"img": sent, "version": "compact", "background_upsampler": "none"} | inputs
+        return self.post("/predictions", values)
+
+    def start(self, path: str, inputs: dict[str, Any]) -> None:
+        """Start one under a name of its own, such as /predictions/name, without waiting."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            response = self.client.put(
+                path, json={"input": inputs}, headers={"Prefer": "respond-async"}
+            )
+            if response.status_code != 409 or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        assert response.status_code == 202, response.text
+
+    def wait_until_free(self) -> None:
+        """Wait until the slot of the last prediction is free."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while self.client.get("/health-check").json()["status"] == "BUSY":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def send_and_keep(self, path: str, inputs: dict[str, Any]) -> socket.socket:
+        """The open connection over which a request was sent, the answer not waited for."""
+        body = json.dumps({"input": inputs}).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: server\r\nContent-Type: application/json\r\n"
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return connection
+
+    def wait_for_log(self, text: str, start: int = 0) -> None:
+        """Wait until a text stands in the log behind a position."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while text not in self.log.read_text()[start:]:
+            assert time.monotonic() < deadline and self.process.poll() is None, text
+            time.sleep(0.05)
+
+    def files(self) -> list[str]:
+        """What lies in its temporary folder, but for the lock that marks our folder as alive."""
+        found = (path for path in self.temporary.rglob("*") if path.is_file())
+        return sorted(path.name for path in found if path.name not in ("lock", ".ses"))
+
+    def worker(self) -> int:
+        """The id of the process that runs the predictions."""
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                fields = status.read_text().rpartition(")")[2].split()
+                if int(fields[1]) == self.process.pid:
+                    return int(status.parent.name)
+        raise AssertionError("the server has no worker")
+
+    def stop(self) -> None:
+        self.client.close()
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def app_folder(folder: Path) -> Path:
+    """A folder as `cog build` leaves it in the image: predictor and input schema."""
+    shutil.copy(ROOT / "predict.py", folder)
+    shutil.copy(ROOT / "tests" / "serving" / "predict_with_test_releases.py", folder)
+    command = [sys.executable, "-m", "scripts.write_openapi_schema", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return folder
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def file_host(folder: Path, handler: type[_QuietHandler] = _QuietHandler) -> Iterator[str]:
+    """The address of a local HTTP server of a folder's files."""
+    made = functools.partial(handler, directory=str(folder))
+    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), made)
+    threading.Thread(target=host.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{host.server_port}"
+    finally:
+        host.shutdown()
+        host.server_close()
+
+
+def data_url(data: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def encoded(pixels: ImageU8, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def output(response: httpx.Response) -> tuple[images.Photo, dict[str, Any], bytes]:
+    """The photo that came back, the metrics, and the photo's bytes."""
+    body = response.json()
+    assert response.status_code == 200 and body["status"] == "succeeded", body
+    data = base64.b64decode(body["output"].split(",", 1)[1])
+    return images.decode(data), body["metrics"], data
+
+
+def error_of(response: httpx.Response) -> str:
+    """The text of a refusal, as the client reads it."""
+    body = response.json()
+    assert body.get("status", "failed") == "failed", body
+    return str(body.get("error") or body.get("detail"))
