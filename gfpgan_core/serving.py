@@ -212,7 +212,7 @@ class RequestFiles:
         with self._state:
             self._stop_timer()
             if self._made is not None:
-                self._timer = threading.Timer(self._kept_s, self._remove_if_idle)
+                self._timer = threading.Timer(self._kept_s, self.remove_if_idle)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -221,7 +221,8 @@ class RequestFiles:
             self._timer.cancel()
             self._timer = None
 
-    def _remove_if_idle(self) -> None:
+    def remove_if_idle(self) -> None:
+        """Remove all that no running request and no download needs; the timer's work."""
         with self._state:
             if not self._running and not self._downloads:
                 self._remove_all_but(set())

@@ -9,6 +9,7 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,10 @@ from gfpgan_core.images import ImageU8
 
 # To end a hang; a busy machine takes long to import torch.
 _TIMEOUT_S = 300
+
+
+# Options of the command line, paths of the server, its code.
+LEAKS = re.compile(r" --\w|/tmp|/src|\.pth|Traceback|\w+\.py\b")
 
 
 class Server:
@@ -179,7 +184,7 @@ def file_host(folder: Path, handler: type[_QuietHandler] = _QuietHandler) -> Ite
     """The address of a local HTTP server of a folder's files."""
     made = functools.partial(handler, directory=str(folder))
     host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), made)
-    threading.Thread(target=host.serve_forever, daemon=True).start()
+    threading.Thread(target=host.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{host.server_port}"
     finally:

@@ -64,9 +64,7 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], Any]]:
         with tarfile.open(archive) as found_tar:
             yield (_tar_member(info) for info in found_tar), found_tar.extractfile
     else:
-        with archive.open("rb") as file:
-            start = file.read(8)
-        raise InputError(f"train_data is no zip or tar (it starts with {start!r})")
+        raise InputError("train_data is no zip or tar of photos, or it is damaged at its start")
 
 
 def _zip_member(info: zipfile.ZipInfo) -> _Member:
