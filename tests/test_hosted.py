@@ -18,9 +18,9 @@ import torch
 from cog_server import Server, app_folder, encoded, output
 from conftest import PORTRAIT
 
-from gfpgan_core import hosted
 from gfpgan_core.errors import WeightsError
 from gfpgan_core.images import ImageU8
+from gfpgan_core.weights import hosted
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 

@@ -58,7 +58,7 @@ def test_the_predictors_literal_choices_are_the_tables(tmp_path: Path) -> None:
 
 def test_cog_yaml_names_what_exists() -> None:
     config = yaml.safe_load((ROOT / "cog.yaml").read_text())
-    file, name = config["predict"].split(":")
+    file, name = config["run"].split(":")
     classes = ast.parse((ROOT / file).read_text()).body
     assert name in {node.name for node in classes if isinstance(node, ast.ClassDef)}
     assert (ROOT / config["build"]["python_requirements"]).is_file()

@@ -188,6 +188,6 @@ def test_clients_get_texts_that_name_no_path_and_no_option(error: Exception, tex
 
 
 def test_bounds_fit_what_the_project_itself_allows() -> None:
-    from gfpgan_core.releases import all_files
+    from gfpgan_core.weights.releases import all_files
 
     assert all((file.bytes or 0) < serving.MAX_WEIGHTS_BYTES for file in all_files())
