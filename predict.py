@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from pathlib import Path as LocalPath
 from typing import Optional, Union
@@ -12,13 +11,14 @@ import torch
 from cog import BaseRunner, Input, Path
 
 from gfpgan_core import images, serving
+from gfpgan_core.backends.kernels import compile_kernels
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
 from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.runtime import best_device, configure_process
 from gfpgan_core.weights import hosted
-from gfpgan_core.weights.load import Network, load, load_file
+from gfpgan_core.weights.load import Network, load
 
 _logger = logging.getLogger(__name__)
 
@@ -39,9 +39,11 @@ class Predictor(BaseRunner):
         self.files.receive_downloads()
         self.files.remove_on_sigterm()
         self.device = best_device()
-        network = _load_own(str(weights), self.device) if weights else None
+        network = hosted.load_own(str(weights), self.device) if weights else None
         self.detector = load_detector("auto", self.device)
         self.masker = load_masker("auto", self.device)
+        if self.device == "cpu":
+            compile_kernels()  # found in the image's cache where its processor is this one
         self.restorers: dict[str, FaceRestorer] = {}
         self.own = self._restorer(network) if network else None
 
@@ -123,15 +125,3 @@ class Predictor(BaseRunner):
 
     def _restorer(self, network: Network) -> FaceRestorer:
         return FaceRestorer(network, self.detector, self.masker, self.device)
-
-
-def _load_own(weights: str, device: str) -> Network:
-    """The network of `COG_WEIGHTS`.
-
-    Raises:
-        WeightsError: not to be had, damaged, or those of another network.
-    """
-    if not hosted.is_url(weights):
-        return load_file(LocalPath(weights), device)
-    with tempfile.TemporaryDirectory(prefix="gfpgan-weights-") as folder:
-        return load_file(hosted.fetch(weights, LocalPath(folder)), device)

@@ -13,6 +13,7 @@ import mimetypes
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -53,7 +54,7 @@ def restore(
     return answer.content, answer.headers.get("Content-Type", "image/png")
 
 
-def _ask(url: str, request: dict[str, object], patience_s: float) -> dict[str, object]:
+def _ask(url: str, request: Any, patience_s: float) -> dict[str, object]:
     deadline = time.monotonic() + patience_s
     wait_s = _FIRST_WAIT_S
     while True:

@@ -108,7 +108,7 @@ class RequestFiles:
                 url_path._path = cog.Path(self._receive(url_path.fileobj))
             return url_path._path
 
-        cog.URLPath.convert = convert  # type: ignore[method-assign]
+        cog.URLPath.convert = convert
 
     def _receive(self, source: IO[bytes]) -> Path:
         """Write a download to the folder.

@@ -76,7 +76,7 @@ class Server:
         deadline = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
-                health = self.client.get("/health-check").json()
+                health: dict[str, Any] = self.client.get("/health-check").json()
                 if health["status"] not in ("STARTING", "UNKNOWN"):
                     return health
             time.sleep(0.1)

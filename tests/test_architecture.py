@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.backends.cpu",),
     ("gfpgan_core.backends.gpu", "gfpgan_core.backends.openvino"),
     ("gfpgan_core.backends",),
+    ("gfpgan_core.backends.kernels",),
     ("gfpgan_core.detect",),
     ("gfpgan_core.align", "gfpgan_core.masks"),
     ("gfpgan_core.paste", "gfpgan_core.background"),

@@ -67,9 +67,7 @@ def test_cog_yaml_names_what_exists() -> None:
     functions = ast.parse((ROOT / file).read_text()).body
     assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}
     (install,) = (line for line in config["build"]["run"] if "fdet" in line)
-    assert install in (ROOT / "Makefile").read_text().replace("$(VENV)/bin/", "").replace(
-        "--quiet ", ""
-    )
+    assert install.rpartition("--no-deps ")[2] in (ROOT / "Makefile").read_text()
     assert f"cog=={config['build']['sdk_version']}" in pins
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 
 from gfpgan_core.errors import WeightsError
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.weights.load import load_file
 
 MAX_BYTES = 2 * 2**30
 """Of the file, and of the tar around it: the largest release has 0.6 GB."""
@@ -31,9 +34,16 @@ _EXTRAS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.S
 _logger = logging.getLogger(__name__)
 
 
-def is_url(weights: str) -> bool:
-    """Whether it is an address to fetch rather than a path."""
-    return weights.lower().startswith(("http://", "https://"))
+def load_own(weights: str, device: str) -> GFPGAN:
+    """Return the network of a training's weights: a path, or an http(s) address of them.
+
+    Raises:
+        WeightsError: not to be had, damaged, or those of another network.
+    """
+    if not weights.lower().startswith(("http://", "https://")):
+        return load_file(Path(weights), device)
+    with tempfile.TemporaryDirectory(prefix="gfpgan-weights-") as folder:
+        return load_file(fetch(weights, Path(folder)), device)
 
 
 def fetch(url: str, folder: Path, max_bytes: int = MAX_BYTES) -> Path:
