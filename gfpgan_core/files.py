@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
 
+# How file systems without hard links, such as FAT, refuse one.
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary file beside `path`; what is written there becomes `path` at the end.
 
     On an error the temporary file is removed, and `path` stays what it was. After a power cut or a
@@ -22,6 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     result has the permissions that new files get here, whatever the writer gave it.
 
     Raises:
+        FileExistsError: `path` exists, and `replace` is off.
         OSError: the file can't be written. Errors of the code within pass through.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,13 +40,30 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         _flush_to_disk(temporary)
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            _rename_unless_exists(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     with contextlib.suppress(OSError):  # not every system opens folders
         _flush_to_disk(path.parent)
+
+
+def _rename_unless_exists(temporary: Path, path: Path) -> None:
+    """Rename a file; where the new name exists, raise `FileExistsError`, as `rename` does not."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(path):  # here alone another process could come between
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def _partial_prefix(path: Path) -> str:
@@ -56,10 +79,16 @@ def _flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes left behind in a folder that no other process writes to."""
-    for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
+def remove_partial_files(folder: Path, older_than_s: float = 0) -> None:
+    """Remove the temporary files that killed processes left in a folder.
+
+    `older_than_s` is 0 only where no other process writes now: files of others are seconds old.
+    """
+    digits = "[0-9a-f]" * 8
+    for path in folder.glob(f".{digits}-{digits}{PARTIAL_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime >= older_than_s:
+                path.unlink()
 
 
 def remove_partial_files_of(path: Path) -> None:

@@ -332,13 +332,15 @@ def test_what_killed_runs_left_is_removed_and_what_others_write_stays(
     cli: Cli, tmp_path: Path
 ) -> None:
     path = photo(tmp_path / "a.png", 1)
-    old, new = (tmp_path / "out" / f".gfpgan-{number}.partial" for number in (1, 2))
+    old, new = (tmp_path / "out" / f".0000000{number}-89abcdef.partial" for number in (1, 2))
+    foreign = tmp_path / "out" / ".download.partial"
     old.parent.mkdir()
-    for partial in (old, new):
+    for partial in (old, new, foreign):
         partial.write_bytes(b"half")
-    os.utime(old, (time.time() - 3600,) * 2)
+    for partial in (old, foreign):
+        os.utime(partial, (time.time() - 3600,) * 2)
     assert cli(path, "--output", tmp_path / "out") == 0
-    assert not old.exists() and new.exists()
+    assert not old.exists() and new.exists() and foreign.exists()
 
 
 def test_a_defect_of_ours_costs_one_photo(

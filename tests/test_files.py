@@ -92,3 +92,11 @@ def test_a_kill_leaves_the_old_file_and_the_remains_can_be_removed(tmp_path: Pat
     (tmp_path / ".other.partial").touch()
     remove_partial_files_of(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".other.partial", "a"]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(FileExistsError), whole_file(path, replace=False) as temporary:
+        temporary.write_bytes(b"ours")
+        path.write_bytes(b"theirs")
+    assert path.read_bytes() == b"theirs" and [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -19,7 +19,6 @@ from gfpgan_core.cli.results import (
     Results,
     check_writable,
     in_the_way,
-    remove_abandoned,
     without_done,
 )
 from gfpgan_core.config import RestoreOptions
@@ -67,7 +66,6 @@ def restore(options: argparse.Namespace) -> int:
         found = find_photos(options.inputs)
         destination = _destination(options, found)
         check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
-        remove_abandoned(destination.folder)
         status = _restore_found(options, restore_options, found, destination, report)
     except (InputError, WeightsError) as error:
         report.note(error_text(error))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,10 @@ from typing import Any
 from gfpgan_core.cli.inputs import Source
 from gfpgan_core.cli.record import Entry, add_entries, entries_in, sha256_of
 from gfpgan_core.errors import InputError
+from gfpgan_core.files import remove_partial_files, whole_file
 
-# Ours, unfinished: hidden, and short enough for a folder whose results' names fill the limit.
-_PARTIAL_PREFIX, _PARTIAL_SUFFIX = ".gfpgan-", ".partial"
+# A partial file of this age was left by a run that was killed: writing one takes seconds.
 _ABANDONED_AFTER_S = 600
-
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class Results:
@@ -35,6 +31,7 @@ class Results:
         self._overwrite = overwrite
         self._protected = {identity for path in originals if (identity := _identity(path))}
         """Of the originals, which not even `overwrite` replaces, and of what this run wrote."""
+        self._prepared: set[Path] = set()
 
     def write(
         self,
@@ -55,7 +52,7 @@ class Results:
             InputError: they can't be written.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._prepare(folder)
             limit = _name_limit(folder)
             for number in itertools.count(1):
                 name = _fitted(stem, f"_{number}" * (number > 1), parts, limit)
@@ -77,12 +74,17 @@ class Results:
         try:
             if not self._is_free(path, data):
                 raise InputError(in_the_way(path))
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, data)
         except FileExistsError as error:
             raise InputError(in_the_way(path)) from error
         except OSError as error:
             raise _unwritable(path, error) from error
+
+    def _prepare(self, folder: Path) -> None:
+        if folder not in self._prepared:
+            self._prepared.add(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_partial_files(folder, older_than_s=_ABANDONED_AFTER_S)
 
     def _is_free(self, target: Path, data: bytes) -> bool:
         """Whether the file may be written, or holds the data already."""
@@ -107,7 +109,8 @@ class Results:
     def _write(self, target: Path, data: bytes) -> None:
         status = target.stat() if target.exists() else None
         if status is None or not _holds(target, status.st_size, data):
-            _place(target, data, replace=self._overwrite)
+            with whole_file(target, replace=self._overwrite) as partial:
+                partial.write_bytes(data)
         if identity := _identity(target):
             self._protected.add(identity)
 
@@ -122,41 +125,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _holds(path: Path, size: int, data: bytes) -> bool:
     return size == len(data) and path.read_bytes() == data
-
-
-def _place(target: Path, data: bytes, *, replace: bool) -> None:
-    """Write a whole file or none.
-
-    Raises:
-        FileExistsError: it exists, and `replace` is off.
-        OSError: it can't be written.
-    """
-    partial = target.with_name(f"{_PARTIAL_PREFIX}{os.getpid()}{_PARTIAL_SUFFIX}")
-    try:
-        partial.unlink(missing_ok=True)
-        with partial.open("xb") as file:  # `x` follows no link
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            partial.replace(target)
-        else:
-            _rename_to_free(partial, target)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-
-
-def _rename_to_free(partial: Path, target: Path) -> None:
-    """Give a file another name unless that exists; `rename` alone would replace it."""
-    try:
-        os.link(partial, target)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if target.exists():  # FAT has no hard links: here another process could come between
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        partial.replace(target)
 
 
 def _fitted(stem: str, number: str, endings: Iterable[str], limit: int) -> str:
@@ -201,14 +169,6 @@ def check_writable(folder: Path) -> None:
             f"results can't be written to {folder} ({nearest}: {error.strerror or error});"
             " name another folder with --output"
         ) from error
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Remove what killed runs left half written in a folder."""
-    with contextlib.suppress(OSError):
-        for path in folder.glob(f"{_PARTIAL_PREFIX}*{_PARTIAL_SUFFIX}"):
-            if time.time() - path.lstat().st_mtime > _ABANDONED_AFTER_S:
-                path.unlink()
 
 
 def without_done(
