@@ -1,13 +1,15 @@
-"""Makes aligned faces with eye and mouth boxes out of any photos, to train on.
+"""Make aligned faces with eye and mouth boxes out of any photos, to train on.
 
     python -m scripts.prepare_faces photos faces/train
 
-Photos that are aligned faces already keep their pixels.
+Photos that are aligned faces already keep their pixels. Started again, with the same photos or with
+other ones, it adds what is new.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tqdm import tqdm
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError, WeightsError
 from train.faces import open_faces
-from train.prepare import MIN_EYE_DISTANCE_PX, prepare_faces
+from train.prepare import MIN_EYE_DISTANCE_PX, Prepared, prepare_faces
 
 
 def main() -> int:
@@ -33,23 +35,33 @@ def main() -> int:
     )
     parser.add_argument("--detector", default="auto", help="auto, centerface or a RetinaFace")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        source = open_faces(options.photos)
-        if source.kind != "folder":
-            raise InputError(f"{options.photos} is no folder: unpack it first")
-        photos = tqdm([options.photos / name for name in source.names], unit="photo")
-        result = prepare_faces(
-            photos,
-            options.destination,
-            load_detector(options.detector),
-            face_size_px=options.face_size,
-            min_eye_distance_px=options.min_eye_distance,
-        )
+        result = _prepare(options)
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the photos that are left", file=sys.stderr)
+        return 130
     print(result.summary())
     return 0 if result.faces else 1
+
+
+def _prepare(options: argparse.Namespace) -> Prepared:
+    photos, destination = options.photos.resolve(), options.destination.resolve()
+    if photos == destination:
+        raise InputError(f"{photos} can't be its own destination: name another folder")
+    source = open_faces(photos, without=destination)
+    if source.kind != "folder":
+        raise InputError(f"{photos} is no folder: unpack it first")
+    return prepare_faces(
+        tqdm([photos / name for name in source.names], unit="photo", disable=None),
+        destination,
+        load_detector(options.detector),
+        face_size_px=options.face_size,
+        min_eye_distance_px=options.min_eye_distance,
+    )
 
 
 if __name__ == "__main__":

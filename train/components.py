@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from gfpgan_core.errors import InputError
+from gfpgan_core.files import whole_file
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX, Points, eye_distance
 
 NAMES = ("left_eye", "right_eye", "mouth")
@@ -90,7 +91,8 @@ def save_boxes(path: Path, boxes: Mapping[str, Boxes]) -> None:
         name: dict(zip(NAMES, np.round(rows, 2).tolist(), strict=True))
         for name, rows in boxes.items()
     }
-    path.write_text(json.dumps(table, indent=1), encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 
 def load_boxes(path: Path) -> dict[str, Boxes]:

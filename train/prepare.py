@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,10 @@ from gfpgan_core.detect import FaceDetector
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX, apply, eye_distance, fit_to_template, scale_of
 from gfpgan_core.images import ImageU8
-from train.components import FILE_NAME, Boxes, boxes_from_landmarks, save_boxes
+from train.components import FILE_NAME, Boxes, boxes_from_landmarks, load_boxes, save_boxes
+from train.faces import some_of
+from train.prepare_journal import FILE_NAME as JOURNAL
+from train.prepare_journal import Entry, Journal, rows_of, without_missing
 
 # The template's eyes are 126 px apart at 512 px; below half of that a crop is mostly interpolated.
 MIN_EYE_DISTANCE_PX = 60.0
@@ -24,25 +29,40 @@ MIN_EYE_DISTANCE_PX = 60.0
 _ALIGNED_SCALE = 0.1
 _ALIGNED_SHIFT_PX = 25.0  # of 512
 
+# Names hold 255 bytes at most; a number and the suffix follow.
+_MAX_STEM_BYTES = 200
+
 
 @dataclass
 class Prepared:
     """What became of the photos."""
 
     faces: list[Path] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    """Those of this run and those that an earlier one made of the same photos."""
+    new: int = 0
+    refused: dict[Path, str] = field(default_factory=dict)
     """Photo to the reason why nothing of it is used."""
+    removed: int = 0
+    """Faces that an earlier run made and that somebody has removed since: they stay removed."""
 
     def summary(self) -> str:
-        """One line for each reason, with some of the photos."""
+        """Return one line for the faces, and one for each reason with some of the photos."""
         reasons: dict[str, list[str]] = {}
-        for name, reason in self.refused.items():
-            reasons.setdefault(reason, []).append(name)
+        for photo, reason in self.refused.items():
+            reasons.setdefault(reason, []).append(photo.name)
         lines = [
-            f"{len(names)} refused: {reason} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+            f"{len(names)} refused: {reason} ({some_of(names)})"
             for reason, names in reasons.items()
         ]
-        return "\n".join([f"{len(self.faces)} usable faces", *lines])
+        if self.removed:
+            lines.append(
+                f"{self.removed} faces of earlier runs were removed and are not made again; without"
+                f" {JOURNAL} they are"
+            )
+        kept = len(self.faces) - self.new
+        return "\n".join(
+            [f"{len(self.faces)} usable faces" + f" ({kept} from before)" * bool(kept), *lines]
+        )
 
 
 def prepare_faces(
@@ -53,28 +73,132 @@ def prepare_faces(
     face_size_px: int = TEMPLATE_SIZE_PX,
     min_eye_distance_px: float = MIN_EYE_DISTANCE_PX,
 ) -> Prepared:
-    """Writes each face as PNG, and `components.json` beside them.
+    """Write each face as PNG, and `components.json` beside them; add to what is there.
 
     A square photo that is an aligned face already keeps its pixels. Photos without a usable face
-    are reported, not raised. `min_eye_distance_px` counts in the photo.
+    are reported, not raised. Photos that an earlier run has seen, known by their content, are not
+    looked at again; the faces of a photo that was edited are replaced. `min_eye_distance_px`
+    counts in the photo.
+
+    Raises:
+        InputError: the destination can't be written, or what is in it can't be read.
     """
-    destination.mkdir(parents=True, exist_ok=True)
-    result = Prepared()
-    boxes: dict[str, Boxes] = {}
-    for photo in photos:
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{destination} can't be made: {error.strerror}") from error
+    boxes_file = destination / FILE_NAME
+    boxes = load_boxes(boxes_file) if boxes_file.exists() else {}
+    work = _Preparation(destination, detector, face_size_px, min_eye_distance_px)
+    try:
+        for photo in photos:
+            work.add(photo)
+    finally:  # also when it is stopped: what was done is kept
+        table = work.journal.boxes() | boxes | work.new_boxes
+        save_boxes(boxes_file, without_missing(table, destination))
+    return work.result
+
+
+class _Preparation:
+    """One run's way through the photos."""
+
+    def __init__(
+        self,
+        destination: Path,
+        detector: FaceDetector,
+        face_size_px: int,
+        min_eye_distance_px: float,
+    ) -> None:
+        self.destination = destination
+        self.detector = detector
+        self.face_size_px = face_size_px
+        self.min_eye_distance_px = min_eye_distance_px
+        self.journal = Journal(destination)
+        self.result = Prepared()
+        self.new_boxes: dict[str, Boxes] = {}
+
+    def add(self, photo: Path) -> None:
+        """Make the faces of a photo, unless an earlier run has.
+
+        Raises:
+            InputError: the destination can't be written.
+        """
         try:
-            image = images.read_rgb(photo)
-            found = _faces_in(image, detector, face_size_px, min_eye_distance_px)
+            data = photo.read_bytes()
+        except OSError as error:
+            self.result.refused[photo] = f"it can't be read: {error.strerror}"
+            return
+        source, digest = str(photo.resolve()), hashlib.sha256(data).hexdigest()
+        options = f"{self.face_size_px} px, eyes {self.min_eye_distance_px:g} px apart"
+        known = self.journal.find(source, digest)
+        if known and known.sha256 == digest and known.options == options:
+            if not self.journal.knows(source):
+                self.journal.add(replace(known, source=source))
+            self._keep(photo, known)
+            return
+        entry = Entry(source, digest, options)
+        try:
+            image = images.decode(data, "the file").rgb
+            found = _faces_in(image, self.detector, self.face_size_px, self.min_eye_distance_px)
         except InputError as error:
-            result.refused[photo.name] = str(error).replace(str(photo), "the file")
-            continue
-        for number, (crop, landmarks) in enumerate(found):
-            path = _free_name(destination, photo.stem, number)
+            self.result.refused[photo] = str(error)
+            self.journal.add(replace(entry, refused=str(error)))
+            self._remove(known.faces if known else {})
+            return
+        names = self._write(photo, [crop for crop, _ in found], list(known.faces if known else ()))
+        boxes = [boxes_from_landmarks(landmarks) for _, landmarks in found]
+        table = dict(zip(names, boxes, strict=True))
+        self.journal.add(replace(entry, faces={n: rows_of(rows) for n, rows in table.items()}))
+        self.new_boxes |= table
+        if known:
+            self._remove(set(known.faces) - set(names))
+
+    def _keep(self, photo: Path, known: Entry) -> None:
+        if known.refused:
+            self.result.refused[photo] = known.refused
+        for path in (self.destination / name for name in known.faces):
+            if not path.exists():
+                self.result.removed += 1
+            elif path not in self.result.faces:  # else two photos are the same
+                self.result.faces.append(path)
+
+    def _write(self, photo: Path, crops: list[ImageU8], names_before: list[str]) -> list[str]:
+        """Write the crops, in the place of those that the photo gave before; return their names."""
+        names: list[str] = []
+        for number, crop in enumerate(crops):
+            if number < len(names_before):
+                path = self.destination / names_before[number]
+            else:
+                path = self._free_path(photo.stem, number, crop)
             images.write(path, images.encode(crop, None, "png"))
-            boxes[path.name] = boxes_from_landmarks(landmarks)
-            result.faces.append(path)
-    save_boxes(destination / FILE_NAME, boxes)
-    return result
+            names.append(path.name)
+            self.result.faces.append(path)
+            self.result.new += 1
+        return names
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.destination / name).unlink(missing_ok=True)
+
+    def _free_path(self, stem: str, number: int, crop: ImageU8) -> Path:
+        """`photo.png`, `photo_1.png` for the second face, and so on past what is there.
+
+        A file that no entry names and that holds just this face is its own: of a run that was
+        killed before it noted the face, or of a version that kept no journal.
+        """
+        stem = os.fsdecode(os.fsencode(stem)[:_MAX_STEM_BYTES])
+        path = self.destination / (f"{stem}_{number}.png" if number else f"{stem}.png")
+        while path.exists() and (path.name in self.journal.names or not _shows(path, crop)):
+            number += 1
+            path = self.destination / f"{stem}_{number}.png"
+        return path
+
+
+def _shows(path: Path, crop: ImageU8) -> bool:
+    try:
+        return np.array_equal(images.read_rgb(path), crop)
+    except InputError:
+        return False
 
 
 def _faces_in(
@@ -119,12 +243,3 @@ def _resized(image: ImageU8, side_px: int) -> ImageU8:
         return image
     mode = cv2.INTER_AREA if image.shape[0] > side_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (side_px, side_px), interpolation=mode), np.uint8)
-
-
-def _free_name(folder: Path, stem: str, number: int) -> Path:
-    """`photo.png`, `photo_1.png` for the second face, and so on past what is there."""
-    path = folder / (f"{stem}_{number}.png" if number else f"{stem}.png")
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}_{number}.png"
-    return path

@@ -1,0 +1,228 @@
+"""Photos to aligned faces: a second run adds to the first, and no photo takes others down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import HANG_S, ROOT
+from faults import full_disk
+
+from gfpgan_core import geometry, images
+from gfpgan_core.detect import FaceDetector, load_detector
+from gfpgan_core.errors import InputError
+from gfpgan_core.images import ImageU8
+from train import components
+from train.prepare import Prepared, prepare_faces
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return load_detector("centerface")
+
+
+def _write(path: Path, picture: ImageU8) -> None:
+    images.write(path, images.encode(picture, None, "png"))
+
+
+def _prepare(photos: Path, faces: Path, detector: FaceDetector) -> Prepared:
+    paths = sorted(path for path in photos.rglob("*") if path.is_file())
+    return prepare_faces(paths, faces, detector, face_size_px=64, min_eye_distance_px=20)
+
+
+def _state(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _boxes(folder: Path) -> set[str]:
+    return set(components.load_boxes(folder / "components.json"))
+
+
+def _mirrored(picture: ImageU8) -> ImageU8:
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+def test_a_second_run_over_the_same_photos_changes_nothing(
+    tmp_path: Path, portrait: ImageU8, two_faces: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    _write(photos / "one.png", portrait)
+    _write(photos / "two.png", two_faces)
+    _write(photos / "empty.png", np.full((200, 200, 3), 90, np.uint8))
+    first = _prepare(photos, faces, detector)
+    before = _state(faces)
+    assert {path.name for path in first.faces} == {"one.png", "two.png", "two_1.png"}
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a photo that is known was looked at again")
+
+    second = _prepare(photos, faces, refuse)  # type: ignore[arg-type]
+    assert _state(faces) == before
+    assert second.faces == first.faces and second.new == 0
+    assert second.refused == first.refused
+    assert "3 usable faces (3 from before)\n1 refused: no face found" in second.summary()
+
+
+def test_a_second_album_adds_to_the_first(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    """Both cameras count alike; one photo is in both albums, and one was moved."""
+    faces = tmp_path / "faces"
+    for album, picture in (("a", portrait), ("b", _mirrored(portrait))):
+        _write(tmp_path / album / "IMG_0001.png", picture)
+    _write(tmp_path / "b" / "copy.png", portrait)
+    _prepare(tmp_path / "a", faces, detector)
+    before = _state(faces)
+    result = _prepare(tmp_path / "b", faces, detector)
+    assert result.new == 1 and len(result.faces) == 2
+    after = _state(faces)
+    assert after["IMG_0001.png"] == before["IMG_0001.png"]
+    assert set(after) - set(before) == {"IMG_0001_1.png"}
+    assert _boxes(faces) == {"IMG_0001.png", "IMG_0001_1.png"}
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert _prepare(tmp_path / "moved", faces, detector).new == 0
+
+
+def test_an_edited_photo_replaces_its_faces(
+    tmp_path: Path, portrait: ImageU8, two_faces: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    _write(photos / "a.png", two_faces)
+    _prepare(photos, faces, detector)
+    before = _state(faces)
+    _write(photos / "a.png", _mirrored(portrait))
+    assert _prepare(photos, faces, detector).new == 1
+    after = _state(faces)
+    assert set(before) - set(after) == {"a_1.png"} and after["a.png"] != before["a.png"]
+    assert _boxes(faces) == {"a.png"}
+    _write(photos / "a.png", np.full((200, 200, 3), 90, np.uint8))
+    _prepare(photos, faces, detector)
+    assert not list(faces.glob("*.png")) and _boxes(faces) == set()
+
+
+def test_an_edited_photo_leaves_the_faces_of_its_copy(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    for name in ("a.png", "copy.png"):
+        _write(photos / name, portrait)
+    _prepare(photos, faces, detector)
+    before = _state(faces)
+    _write(photos / "a.png", _mirrored(portrait))
+    _prepare(photos, faces, detector)
+    assert _state(faces)["a.png"] == before["a.png"]  # the copy's
+    assert _boxes(faces) == {"a.png", "a_1.png"}
+
+
+def test_faces_that_somebody_removed_stay_removed_and_boxes_that_somebody_mended_stay(
+    tmp_path: Path, two_faces: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    _write(photos / "a.png", two_faces)
+    _prepare(photos, faces, detector)
+    (faces / "a_1.png").unlink()
+    mended = components.template_boxes().round(2) + 1
+    components.save_boxes(faces / "components.json", {"a.png": mended})
+    result = _prepare(photos, faces, detector)
+    assert [path.name for path in result.faces] == ["a.png"] and result.removed == 1
+    assert "1 faces of earlier runs were removed" in result.summary()
+    table = components.load_boxes(faces / "components.json")
+    assert set(table) == {"a.png"} and np.allclose(table["a.png"], mended, atol=0.01)
+
+
+def test_faces_of_a_version_without_a_journal_are_known_by_their_pixels(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    _write(photos / "a.png", portrait)
+    _prepare(photos, faces, detector)
+    (faces / "prepared.jsonl").unlink()
+    _prepare(photos, faces, detector)
+    assert {path.name for path in faces.glob("*.png")} == {"a.png"}
+
+
+def test_a_name_as_long_as_the_file_system_allows_is_shortened(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    _write(tmp_path / "a.png", portrait)
+    photo = (tmp_path / "a.png").rename(tmp_path / ("ä" * 125 + ".png"))  # 254 bytes
+    (face,) = prepare_faces(
+        [photo], tmp_path / "faces", detector, face_size_px=64, min_eye_distance_px=20
+    ).faces
+    assert face.name == "ä" * 100 + ".png"
+
+
+def _run(
+    *arguments: object, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.prepare_faces", *map(str, arguments)]
+    return subprocess.run(
+        [*command, "--face-size", "128", "--min-eye-distance", "20"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
+        preexec_fn=before,
+    )
+
+
+def test_the_command_goes_on_after_a_full_disk_and_passes_its_own_faces_over(
+    tmp_path: Path, portrait: ImageU8
+) -> None:
+    photos = tmp_path / "photos"
+    _write(photos / "a.jpg", portrait)  # a PNG, whatever its name says
+    (photos / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    (photos / "b.jfif").write_bytes(images.encode(_mirrored(portrait), None, "jpg"))
+    (photos / "cut_off.png").write_bytes((photos / "a.jpg").read_bytes()[:3000])
+    faces = photos / "faces"  # a folder in the photos' own
+    full = _run(photos, faces, before=full_disk(15_000))
+    assert full.returncode == 1
+    assert "a.png can't be written: File too large" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not list(faces.glob("*.png")) and not list(faces.glob("*.partial"))
+    for new in ("", " (2 from before)"):
+        result = _run(photos, faces)
+        assert result.returncode == 0, result.stderr
+        assert f"2 usable faces{new}\n1 refused: the file is damaged" in result.stdout
+        assert "1 hidden (._a.jpg)" in result.stderr
+    assert {path.name for path in faces.glob("*.png")} == {"a.png", "b.png"}
+    assert set(json.loads((faces / "components.json").read_text())) == {"a.png", "b.png"}
+
+
+def test_a_destination_that_cant_be_used_is_named(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    _write(tmp_path / "photos" / "a.png", portrait)
+    result = _run(tmp_path / "photos", tmp_path / "photos")
+    assert result.returncode == 1 and "can't be its own destination" in result.stderr
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file can't be made: File exists"):
+        _prepare(tmp_path / "photos", tmp_path / "file", detector)
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    (faces / "components.json").write_text("{")
+    with pytest.raises(InputError, match="can't be read as component boxes"):
+        _prepare(tmp_path / "photos", faces, detector)
+    assert (faces / "components.json").read_text() == "{"
+
+
+def test_landmarks_of_prepared_faces_lie_on_the_template(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    turned = geometry.warp(
+        portrait, np.array([[0.9, -0.3, 100], [0.3, 0.9, -40]], np.float64), (512, 512)
+    )
+    _write(tmp_path / "photos" / "a.png", turned)
+    _prepare(tmp_path / "photos", tmp_path / "faces", detector)
+    table = components.load_boxes(tmp_path / "faces" / "components.json")
+    assert np.abs(table["a.png"] - components.template_boxes()).max() < 25
