@@ -28,6 +28,7 @@ check: $(VENV)/.development
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c "import sys; ok = (3, 10) <= sys.version_info < (3, 13); \
 	  sys.exit(None if ok else 'This needs Python 3.10 to 3.12: make PYTHON=python3.12 ...')"
+	@echo "Installing PyTorch and the rest into $(VENV): some minutes, 8 GB."
 	$(PYTHON) -m venv "$(VENV)"
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet -r requirements.txt

@@ -18,6 +18,8 @@ import pytest
 from conftest import PORTRAIT, ROOT
 from PIL import Image
 
+from gfpgan_core.__main__ import main
+
 _ACTIVATE = "source .venv/bin/activate"
 
 # Start of a command -> why it is left out, as pytest's summary shows it.
@@ -114,3 +116,26 @@ def test_the_command_works_as_it_stands(
         assert "Traceback" not in result.stderr
     else:
         assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_table_of_options_is_the_parsers(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`--[^|]*) \|", readme, re.MULTILINE)
+    documented = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
+    with pytest.raises(SystemExit):
+        main(["restore", "--help"])
+    offered = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert documented == offered
+
+
+def test_the_python_example_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Image.open(PORTRAIT) as portrait:
+        portrait.resize((128, 128)).save("photo.jpg")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    with Image.open("restored.png") as restored:
+        assert restored.size == (256, 256)

@@ -29,7 +29,7 @@ class TrainingLog:
         self._config = config
         self._stack = ExitStack()
         self._progress = self._stack.enter_context(
-            tqdm(total=config.steps, initial=done, unit="step", disable=not active)
+            tqdm(total=config.steps, initial=done, unit="step", disable=None if active else True)
         )
         self._file: TextIO | None = None
         self._board: Any = None
