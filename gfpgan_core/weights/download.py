@@ -24,6 +24,11 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(pooch.os_cache("gfpgan"))
 
 
+def is_offline() -> bool:
+    """Return whether `GFPGAN_OFFLINE` forbids downloads, of any weights."""
+    return os.environ.get("GFPGAN_OFFLINE", "0") not in ("", "0")
+
+
 def is_present(file: WeightFile) -> bool:
     """Whether the file lies in the cache folder (its contents are checked when it is loaded)."""
     return (cache_folder() / file.name).is_file()
@@ -43,7 +48,7 @@ def fetch(file: WeightFile, *, progress: bool = True) -> Path:
         if path.is_file():
             _verify(path, file)
             return path
-        if os.environ.get("GFPGAN_OFFLINE", "0") not in ("", "0"):
+        if is_offline():
             raise WeightsError(f"{_how_to_get(file)}\nGFPGAN_OFFLINE forbids the download.")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{file.name}.lock"):
