@@ -23,18 +23,17 @@ class DownBlock(nn.Module):
         super().__init__()
         self.resampling = resampling
         self.conv1 = LeakyConv2d(in_channels, in_channels)
-        self.conv2 = LeakyConv2d(in_channels, out_channels)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        # StyleGAN2's filter pads already, and its convolutions take every second pixel.
+        stride, padding = (1, 1) if resampling == "bilinear" else (2, 0)
+        self.conv2 = LeakyConv2d(in_channels, out_channels, stride=stride, padding=padding)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H/2, W/2)."""
         y = self.conv1(x)
         if self.resampling == "bilinear":
-            y = self.conv2(bilinear(y, 0.5))
-            return self.skip(bilinear(x, 0.5)).add_(y)
-        y = F.conv2d(fir_blur(y, 2), self.conv2.weight, self.conv2.bias, stride=2)
-        skip = F.conv2d(fir_blur(x, 1), self.skip.weight, stride=2)
-        return F.leaky_relu(y, 0.2) + skip
+            return self.skip(bilinear(x, 0.5)).add_(self.conv2(bilinear(y, 0.5)))
+        return self.conv2(fir_blur(y, 2)) + self.skip(fir_blur(x, 1))
 
 
 class UpBlock(nn.Module):

@@ -58,11 +58,13 @@ class LeakyConv2d(nn.Conv2d):
 
     slope = 0.2
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, padding: int = 1
+    ) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C_out, H, W)."""
+        """(N, C_in, H, W) -> (N, C_out, H, W), or what the stride leaves."""
         return F.leaky_relu(super().forward(x), self.slope, inplace=True)
 
 
