@@ -59,7 +59,7 @@ def runs(
         if name != "two":
             train(config)
             continue
-        result = run_process(config, folder / "two.yaml", *TORCHRUN)
+        result = run_process(config, folder / "two.yaml", launcher=TORCHRUN)
         assert result.returncode == 0, result.stderr
     return {name: folder / name for name in configs}
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -102,16 +102,20 @@ def interrupt_after(config: TrainConfig, steps: int) -> None:
 
 
 def run_process(
-    config: TrainConfig, path: Path, *launcher: str
+    config: TrainConfig,
+    path: Path,
+    *options: str,
+    launcher: Sequence[str] = (),
+    before: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """A real training process, or several."""
+    """Run a real training process, or several; `before` is called in the new process."""
     path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
-    command = [sys.executable, *launcher, "-m", "train", "--config", str(path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *launcher, "-m", "train", "--config", str(path), *options]
     return subprocess.run(
         command,
         cwd=ROOT,
-        env=environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        preexec_fn=before,
         capture_output=True,
         text=True,
         check=False,

@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             for name, count in parameter_counts(config).items():
                 print(f"# {name}: {count:,} parameters")
             return 0
+        if options.export:
+            _check_export(options.export)
         from train.loop import train
         from train.optimise import TrainingError
     except InputError as error:
@@ -49,8 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     configure_process()
     try:
-        if options.export:
-            _check_export(options.export)
         weights = train(config)
         if options.export:
             _export(weights, options.export)
