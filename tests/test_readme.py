@@ -62,7 +62,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Itera
             ("photo.jpg", 256),
             ("holiday/a.jpg", 128),
             ("holiday/may/b.jpg", 128),
-            ("photos/a.jpg", 1024),
+            ("photos/a.jpg", 800),
         ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             portrait.resize((side_px, side_px)).save(folder / name)
