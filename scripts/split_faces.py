@@ -4,7 +4,8 @@
 
 FOLDER.csv beside a folder has the columns `file` and `person`, and may have `source` and `same_as`
 (`folder/file` of a worse copy of the photo in another folder, which is left out). Faces smaller
-than the size are left out. The same people are in the same set at every size.
+than the size are left out. The same people are in the same set at every size. The faces to train on
+get the boxes of their eyes and mouth, which component discriminators look at.
 """
 
 from __future__ import annotations
@@ -13,8 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from gfpgan_core.errors import InputError
-from train.split import read_collection, split_by_person, without_replaced, write_sets
+from gfpgan_core.detect import load_detector
+from gfpgan_core.errors import InputError, WeightsError
+from train.split import (
+    read_collection,
+    split_by_person,
+    without_replaced,
+    write_boxes,
+    write_sets,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,10 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         faces = [face for folder in options.folders for face in read_collection(folder)]
         sets = split_by_person(without_replaced(faces), options.share)
         counts = write_sets(sets, options.destination, options.size)
-    except InputError as error:
+        boxes = write_boxes(options.destination / "train", load_detector("centerface"))
+    except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(", ".join(f"{count} faces to {name}" for name, count in counts.items()))
+    print(", ".join(f"{count} faces to {name}" for name, count in counts.items()), end="; ")
+    print(f"eyes and mouth found in {boxes}")
     return 0
 
 

@@ -2,6 +2,10 @@
 
     python -m scripts.train_stages experiments/compact_256 --folder ~/.cache/gfpgan-compact
 
+Several processes share the work under `python -m torch.distributed.run --standalone
+--nproc-per-node N -m scripts.train_stages ...`. Two of one thread are faster on a shared machine
+than one of two: oneDNN's threads wait for each other by spinning.
+
 Every `stage_*.yaml` is a configuration of `python -m train`, run in the order of the names. Their
 paths are relative to the folder. A stage whose `last.safetensors` is there is done; a stage that
 was interrupted resumes from its newest checkpoint, bit for bit on a CPU.
@@ -13,6 +17,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from gfpgan_core.errors import InputError, WeightsError
@@ -46,8 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def train_stages(schedule: Path, folder: Path) -> None:
-    """Trains every stage that isn't done.
+def train_stages(
+    schedule: Path, folder: Path, on_step: Callable[[int, dict[str, float]], None] | None = None
+) -> None:
+    """Train every stage that isn't done; `on_step` is told each step's number and losses.
 
     Raises:
         InputError: no stages, or a configuration that can't be used.
@@ -57,13 +64,13 @@ def train_stages(schedule: Path, folder: Path) -> None:
     if not stages:
         raise InputError(f"{schedule} holds no stage_*.yaml")
     configs = [load_config(stage, []) for stage in stages]  # all are checked before the first runs
-    os.chdir(folder)
+    os.chdir(folder)  # the configurations' paths are relative to it
     for stage, config in zip(stages, configs, strict=True):
         if (Path(config.run_folder) / LAST).is_file():
             _logger.info("%s is done", stage.stem)
             continue
         _logger.info("%s: %d steps into %s", stage.stem, config.steps, config.run_folder)
-        train(config)
+        train(config, on_step)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,15 @@ import cv2
 import numpy as np
 
 from gfpgan_core import images
+from gfpgan_core.detect import Face as DetectedFace
 from gfpgan_core.errors import InputError
+from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX, apply, scaling
+from gfpgan_core.images import ImageU8
+from train.components import FILE_NAME, boxes_from_landmarks, save_boxes
 
 SETS = ("train", "choose", "report")
+
+_ALIGNED_SHIFT_PX = 25.0
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,23 @@ def write_sets(sets: dict[str, list[Face]], destination: Path, face_size_px: int
                 images.write(folder / f"{stem}.png", data)
             counts[name] += 1
     return counts
+
+
+def write_boxes(folder: Path, detector: Callable[[ImageU8], list[DetectedFace]]) -> int:
+    """Write the boxes of eyes and mouth of the folder's faces beside them; return of how many.
+
+    A face whose landmarks are more than 25 px (of 512) from the template's on average isn't the
+    aligned one: it gets no boxes, and training takes the template's.
+    """
+    boxes = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in images.SUFFIXES:
+            continue
+        image = images.decode(path.read_bytes(), path.name).rgb
+        to_template = scaling(image.shape[1::-1], (TEMPLATE_SIZE_PX,) * 2)
+        found = [apply(to_template, face.landmarks) for face in detector(image)]
+        shifts = [np.linalg.norm(points - TEMPLATE_LANDMARKS, axis=1).mean() for points in found]
+        if shifts and min(shifts) < _ALIGNED_SHIFT_PX:
+            boxes[path.name] = boxes_from_landmarks(found[int(np.argmin(shifts))])
+    save_boxes(folder / FILE_NAME, boxes)
+    return len(boxes)
