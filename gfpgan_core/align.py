@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gfpgan_core import geometry
-from gfpgan_core.detect import Face
+from gfpgan_core.detectors import Face
 from gfpgan_core.geometry import Transform
 from gfpgan_core.images import ImageU8
 
@@ -21,10 +21,14 @@ class Crop:
 
 
 def align(image: ImageU8, face: Face, size_px: int) -> Crop:
-    """The face as the networks expect it: on FFHQ's template, the image mirrored at its borders.
+    """Cut the face out on FFHQ's template, as the networks expect it.
+
+    The image is mirrored at its borders.
 
     Raises:
         InputError: the landmarks coincide.
     """
-    crop_from_image = geometry.fit_to_template(face.landmarks, size_px)
+    template = (geometry.TEMPLATE_SIZE_PX, geometry.TEMPLATE_SIZE_PX)
+    to_size = geometry.scaling(template, (size_px, size_px))
+    crop_from_image = geometry.chain(to_size, face.crop_from_image)
     return Crop(geometry.warp(image, crop_from_image, (size_px, size_px)), crop_from_image)

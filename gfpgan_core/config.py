@@ -15,7 +15,7 @@ MAX_OUTPUT_SIDE_PX = 32_000  # OpenCV resamples at most 32767
 MIN_SCALE, MAX_SCALE = 0.25, 8.0
 
 Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
-Faces = Literal["all", "largest", "center"]
+FaceChoice = Literal["all", "largest", "center"]
 MaskKind = Literal["auto", "template", "parsing", "parsing-fast"]
 Backend = Literal["auto", "torch", "winograd", "compile", "openvino", "openvino-bf16"]
 
@@ -153,12 +153,13 @@ class RestoreOptions:
     """Share of the restored face: 0 leaves the faces as they are, 1 replaces them."""
     background: Background = "none"
     """How everything but the faces is enlarged: `none` is Lanczos interpolation."""
-    faces: Faces = "all"
+    faces: FaceChoice = "all"
     """Which of the faces found are restored."""
     aligned: bool = False
     """The photo is one aligned, square face: no detection; the whole crop is the result."""
     min_eye_distance_px: float = 5.0
-    """Smaller faces are left alone. 5 is upstream's."""
+    """Smaller faces are left alone. 5 is upstream's. Measured by the crop's scale, as if each face
+    looked into the camera: a profile counts by its height, not by how near its eyes appear."""
     min_score: float = 0.5
     """Detections below it are left alone, 0..1."""
 
@@ -173,8 +174,8 @@ class RestoreOptions:
             f"background is {self.background!r}; allowed: {', '.join(get_args(Background))}",
         )
         _require(
-            self.faces in get_args(Faces),
-            f"faces is {self.faces!r}; allowed: {', '.join(get_args(Faces))}",
+            self.faces in get_args(FaceChoice),
+            f"faces is {self.faces!r}; allowed: {', '.join(get_args(FaceChoice))}",
         )
         _require(
             self.min_eye_distance_px >= 0,

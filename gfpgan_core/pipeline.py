@@ -19,10 +19,11 @@ from gfpgan_core import geometry, images
 from gfpgan_core.align import Crop, align
 from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background
+from gfpgan_core.choose import LeftAlone, choose
 from gfpgan_core.config import RestoreOptions
-from gfpgan_core.detect import Face, FaceDetector, load_detector, select
+from gfpgan_core.detect import FaceDetector, load_detector
+from gfpgan_core.detectors import Face
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
-from gfpgan_core.geometry import eye_distance
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.masks import Masker, load_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
@@ -180,9 +181,8 @@ class FaceRestorer:
                 to_crop = geometry.scaling((width, height), (self.face_size_px, self.face_size_px))
                 job.crops = [Crop(np.asarray(whole, np.uint8), to_crop)]
                 return job
-            faces = self.detector(photo.rgb, options.min_score)
-            faces = [f for f in faces if eye_distance(f.landmarks) >= options.min_eye_distance_px]
-            job.faces = select(faces, options.faces, (width, height))
+            found = self.detector.find(photo.rgb, options.min_score)
+            job.faces, job.left_alone = choose(found, options, (width, height))
             job.crops = [align(photo.rgb, face, self.face_size_px) for face in job.faces]
         return job
 
@@ -227,7 +227,10 @@ class FaceRestorer:
             if not options.aligned:
                 self._paste(canvas, job, restored)
             alpha = _resized_alpha(photo, job.size_wh)
-        return Restoration(canvas, alpha, photo.format, job.faces, pixels, restored, clock.seconds)
+        return Restoration(
+            *(canvas, alpha, photo.format, job.faces, pixels, restored, clock.seconds),
+            left_alone=job.left_alone,
+        )
 
     def _enlarge(self, photo: Photo, background: str, size_wh: tuple[int, int]) -> ImageU8:
         if background == "none":
@@ -270,6 +273,7 @@ class _Job:
     size_wh: tuple[int, int]
     """Of the result."""
     faces: list[Face] = field(default_factory=list)
+    left_alone: list[LeftAlone] = field(default_factory=list)
     crops: list[Crop] = field(default_factory=list)
     clock: _Clock = field(default_factory=_Clock)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfpgan_core import images
-from gfpgan_core.detect import Face
+from gfpgan_core.choose import LeftAlone
+from gfpgan_core.detectors import Face
 from gfpgan_core.images import ImageU8, Photo
 
 
@@ -28,6 +29,8 @@ class Restoration:
     """And after it."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time spent in `detection`, `restoration`, `background` and `blending`."""
+    left_alone: list[LeftAlone] = field(default_factory=list)
+    """Faces that were found and not restored, with the reason."""
 
     def save(self, path: Path | str) -> Path:
         """Write the image in the format of the path's suffix: png, jpg or webp.

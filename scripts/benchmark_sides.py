@@ -22,7 +22,8 @@ from gfpgan_core.align import align
 from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background_file
 from gfpgan_core.config import RestoreOptions
-from gfpgan_core.detect import Face, FaceDetector, load_detector
+from gfpgan_core.detect import Detection, FaceDetector, load_detector
+from gfpgan_core.detectors import Face
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS, Masker, load_parser, parsing_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
@@ -162,8 +163,8 @@ class _Told(FaceDetector):
     def __init__(self, faces: list[Face]) -> None:
         super().__init__("told", lambda *_: [faces])
 
-    def __call__(self, image: ImageU8, min_score: float = 0.5) -> list[Face]:
-        return self.raw([image], min_score)[0]
+    def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
+        return Detection(self.raw([image], min_score)[0])
 
 
 def _their_parser(folder: Path) -> nn.Module:

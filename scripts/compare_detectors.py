@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfpgan_core import geometry, images
-from gfpgan_core.detect import Face, FaceDetector, RawDetector, load_detector, retinaface
+from gfpgan_core.detect import FaceDetector, load_detector
+from gfpgan_core.detectors import Face, RawDetector, retinaface
 from gfpgan_core.geometry import eye_distance
 from gfpgan_core.images import ImageU8
 

@@ -14,7 +14,7 @@ from gfpgan_core import images
 from gfpgan_core.__main__ import main
 from gfpgan_core.cli import restore
 from gfpgan_core.config import RestoreOptions
-from gfpgan_core.detect import Face
+from gfpgan_core.detectors import Face
 from gfpgan_core.errors import InputError
 from gfpgan_core.result import Restoration
 

@@ -31,6 +31,7 @@ class _Copy:
     faces: list[Any] = field(default_factory=list)
     crops: list[Any] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    left_alone: list[Any] = field(default_factory=list)
 
     def format_for(self, wanted: str) -> str:
         return "png" if wanted == "auto" else wanted

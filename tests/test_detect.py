@@ -4,16 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from conftest import real_weights
 
 from gfpgan_core import geometry
-from gfpgan_core.detect import Face, FaceDetector, _is_of, load_detector, retinaface, select
+from gfpgan_core.choose import choose, describe, select
+from gfpgan_core.config import RestoreOptions
+from gfpgan_core.detect import Detection, FaceDetector, is_duplicate, load_detector
+from gfpgan_core.detectors import Face, retinaface
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.images import ImageU8
 
 # Marked by hand on the sample portrait, enlarged 8 times: pupils, nose tip, mouth corners.
 MARKED = np.array([[203.6, 100.8], [246.2, 102.9], [225.8, 125.8], [202.9, 140.2], [243.5, 141.1]])
+TEMPLATE_FACE_HEIGHT = 330  # from the hairline to the chin of an aligned face of 512 px
 TOLERANCE_PX = 0.12 * 42.6  # of the eye distance: a face is visibly misaligned beyond
 
 
@@ -81,22 +86,165 @@ def test_a_face_half_hidden_behind_another_is_another() -> None:
         return Face(np.array(box), np.add(landmarks, (x, y)), 0.9)
 
     front = face((20, 35, 100, 146), 38)
-    assert not _is_of(face((11, 0, 70, 80), 15), front)
-    assert _is_of(face((24, 30, 98, 140), 36), front)  # the same, seen again
-    assert _is_of(face((40, 100, 80, 130), 12), front)  # its mouth
+    assert not is_duplicate(face((11, 0, 70, 80), 15), front)
+    assert is_duplicate(face((24, 30, 98, 140), 36), front)  # the same, seen again
+    assert is_duplicate(face((40, 100, 80, 130), 12), front)  # its mouth
 
 
 def _dummy(x: float, eyes: float) -> Face:
-    landmarks = np.array([[x, 50], [x + eyes, 50], [x, 60], [x, 70], [x + eyes, 70]])
+    template = geometry.TEMPLATE_LANDMARKS - geometry.TEMPLATE_LANDMARKS[0]
+    landmarks = template * eyes / np.linalg.norm(template[1]) + (x, 50)
     return Face(np.array([x, 40, x + eyes, 80]), landmarks, 1.0)
 
 
-def test_select_largest_and_centre() -> None:
+def test_select_largest_and_center() -> None:
     faces = [_dummy(10, 40), _dummy(95, 10), _dummy(160, 20)]
     assert select(faces, "all", (200, 100)) == faces
     assert select(faces, "largest", (200, 100)) == [faces[0]]
     assert select(faces, "center", (200, 100)) == [faces[1]]
     assert select([], "largest", (200, 100)) == []
+
+
+def _profile(x: float, height: float) -> Face:
+    """A head seen from the side: the template's heights, its eyes and mouth a sixth as wide."""
+    scale = height / TEMPLATE_FACE_HEIGHT
+    middle = geometry.TEMPLATE_LANDMARKS.mean(axis=0)
+    landmarks = (geometry.TEMPLATE_LANDMARKS - middle) * scale * np.array([0.15, 1])
+    landmarks[2] += (-0.2 * height, 0)  # the nose points to the left
+    corners = np.array([[-0.3, -0.5], [0.3, 0.5]]) * height
+    place = np.array([x, height])
+    return Face((corners + place).ravel(), landmarks + place, 0.75)
+
+
+def test_a_profile_is_as_large_as_its_crop() -> None:
+    """A profile 69 px tall, its eyes 3.9 px apart, against a frontal face of the same height."""
+    profile = _profile(100, 69)
+    assert geometry.eye_distance(profile.landmarks) < 5
+    frontal = 126 * 69 / TEMPLATE_FACE_HEIGHT
+    assert 0.6 * frontal < profile.eye_distance_px < 1.4 * frontal
+    faces, left_alone = choose(Detection([profile]), RestoreOptions(), (200, 200))
+    assert faces == [profile] and left_alone == []
+
+
+def test_the_largest_face_is_that_of_the_largest_crop() -> None:
+    frontal = Face(np.array([300.0, 20, 340, 72]), geometry.TEMPLATE_LANDMARKS * 0.15, 0.9)
+    profile = _profile(100, 108)
+    assert geometry.eye_distance(profile.landmarks) < geometry.eye_distance(frontal.landmarks)
+    assert select([frontal, profile], "largest", (400, 300)) == [profile]
+
+
+def test_faces_left_alone_are_told_with_the_reason() -> None:
+    small, large, larger, bag = _dummy(10, 4), _dummy(50, 20), _dummy(90, 30), _dummy(150, 20)
+    options = RestoreOptions(faces="largest", min_eye_distance_px=10)
+    faces, left_alone = choose(Detection([small, large, larger], [bag]), options, (200, 100))
+    assert faces == [larger]
+    reasons = [(one.face, one.reason) for one in left_alone]
+    assert reasons == [(large, "not chosen"), (small, "too small"), (bag, "doubtful")]
+    assert describe(left_alone) == "3 left alone (1 not chosen, 1 too small, 1 doubtful)"
+    assert describe([]) == ""
+
+
+def _looks(first: Face, in_close_ups: float | None) -> FaceDetector:
+    """A detector that sees one face in the photo, and it again with a score close up, or not."""
+
+    def raw(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        if batch[0].shape == (300, 300, 3):
+            return [[first] for _ in batch]
+        if in_close_ups is None or batch[0].shape != (224, 224, 3):
+            return [[] for _ in batch]
+        middle = geometry.TEMPLATE_LANDMARKS.mean(axis=0)
+        landmarks = (geometry.TEMPLATE_LANDMARKS - middle) * 40 / 125.92 + 111.5
+        return [[Face(np.array([70.0, 60, 150, 160]), landmarks, in_close_ups)] for _ in batch]
+
+    return FaceDetector("fake", raw)
+
+
+@pytest.mark.parametrize(
+    ("score", "close_up", "is_face"),
+    [(0.54, None, False), (0.54, 0.15, False), (0.54, 0.8, True), (0.9, None, True)],
+)
+def test_a_low_score_needs_the_close_ups_to_agree(
+    score: float, close_up: float | None, is_face: bool
+) -> None:
+    """As of a crumpled paper bag in a photo: 0.54 at first, 0.15 close up."""
+    landmarks = geometry.TEMPLATE_LANDMARKS * 0.2 + 100
+    face = Face(np.array([110.0, 110, 190, 200]), landmarks, score)
+    found = _looks(face, close_up).find(np.zeros((300, 300, 3), np.uint8))
+    assert [f.score for f in found.faces] == [score] * is_face
+    assert [f.score for f in found.doubtful] == [score] * (not is_face)
+    if is_face and close_up:
+        assert found.faces[0].close_up_score == close_up
+
+
+def _aligned(portrait: ImageU8, side: int) -> tuple[ImageU8, np.ndarray]:
+    """The portrait's face as an aligned crop, and its marked landmarks there."""
+    to_crop = geometry.fit_to_template(MARKED, side)
+    crop = geometry.warp(portrait, to_crop, (side, side))
+    return np.asarray(crop, np.uint8), geometry.apply(to_crop, MARKED)
+
+
+@pytest.mark.parametrize("side", [16, 25, 60])
+def test_a_face_in_a_thumbnail_is_found(
+    centerface: FaceDetector, portrait: ImageU8, side: int
+) -> None:
+    crop, marked = _aligned(portrait, side)
+    assert _error(centerface(crop), marked) < 0.2 * 126 * side / 512
+
+
+# Left, top, right, bottom in the portrait.
+HAIRLINE_ON, BROWS_ON, EYES_ON = (165, 50, 290, 185), (180, 75, 270, 165), (170, 85, 290, 185)
+
+
+@pytest.mark.parametrize(
+    ("box", "height"),
+    [(HAIRLINE_ON, 400), (BROWS_ON, 400), (EYES_ON, 100), (EYES_ON, 400), (EYES_ON, 1600)],
+)
+def test_one_face_that_fills_the_frame_is_found(
+    centerface: FaceDetector, portrait: ImageU8, box: tuple[int, int, int, int], height: int
+) -> None:
+    left, top, right, bottom = box
+    size_wh = (round((right - left) * height / (bottom - top)), height)
+    close = geometry.resize(portrait[top:bottom, left:right], size_wh)
+    to_photo = geometry.scaling((right - left, bottom - top), size_wh)
+    marked = geometry.apply(to_photo, MARKED - np.array([left, top]))
+    (face,) = centerface(close)
+    assert _error([face], marked) < 0.2 * geometry.eye_distance(marked)
+
+
+def test_parts_of_a_large_portrait_are_no_faces(
+    centerface: FaceDetector, portrait: ImageU8
+) -> None:
+    crop, marked = _aligned(portrait, 1241)
+    (face,) = centerface(crop)
+    assert _error([face], marked) < 0.12 * geometry.eye_distance(marked)
+
+
+@pytest.mark.parametrize("size_wh", [(512, 512), (960, 640)])
+def test_a_photo_with_an_ordinary_face_costs_a_tenth_more_at_most(
+    centerface: FaceDetector, portrait: ImageU8, size_wh: tuple[int, int]
+) -> None:
+    """In pixels given to the network, against one look, a finer one, and two close-ups a face."""
+    width, height = size_wh
+    photo = np.full((height, width, 3), 120, np.uint8)
+    photo[:, :height] = geometry.resize(portrait, (height, height))
+    pixels = 0
+
+    def counted(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        nonlocal pixels
+        pixels += sum(image.shape[0] * image.shape[1] for image in batch)
+        return centerface.raw(batch, min_score)
+
+    (_face,) = FaceDetector("counted", counted)(photo)
+    first = min(1, 640 / height) ** 2 * width * height
+    finer = width * height if height > 640 else 0
+    assert pixels <= 1.1 * (first + finer + 2 * 224**2)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "rocket", "grass"])
+def test_photos_without_a_face_have_none(centerface: FaceDetector, name: str) -> None:
+    photo = getattr(skimage.data, name)()
+    photo = np.dstack([photo] * 3) if photo.ndim == 2 else photo
+    assert centerface(np.ascontiguousarray(photo[:400, :400])) == []
 
 
 def test_unknown_and_absent_detectors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from gfpgan_core import geometry
 from gfpgan_core.align import Crop, align
-from gfpgan_core.detect import Face
+from gfpgan_core.detectors import Face
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import template_masks
 from gfpgan_core.paste import RestoredFace, paste

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,12 +54,14 @@ def test_faces_can_be_chosen(restorer: FaceRestorer, two_faces: ImageU8) -> None
     everyone = restorer.restore(two_faces, RestoreOptions(scale=1)).faces
     (largest,) = restorer.restore(two_faces, RestoreOptions(scale=1, faces="largest")).faces
     (centre,) = restorer.restore(two_faces, RestoreOptions(scale=1, faces="center")).faces
-    sizes = [geometry.eye_distance(face.landmarks) for face in everyone]
-    assert geometry.eye_distance(largest.landmarks) == max(sizes)
+    sizes = [face.eye_distance_px for face in everyone]
+    assert largest.eye_distance_px == max(sizes)
     middle = [abs(face.landmarks[:, 0].mean() - 450) for face in everyone]
     assert abs(centre.landmarks[:, 0].mean() - 450) == min(middle)
     limit = RestoreOptions(scale=1, min_eye_distance_px=max(sizes) - 0.1)
-    assert len(restorer.restore(two_faces, limit).faces) == 1
+    limited = restorer.restore(two_faces, limit)
+    assert len(limited.faces) == 1
+    assert [one.reason for one in limited.left_alone] == ["too small"]
 
 
 def test_blend_zero_changes_nothing_and_half_lies_between(
@@ -212,7 +215,9 @@ def test_faces_of_several_photos_share_batches_and_one_that_fails_fails_alone(
     assert network.batches == [3, 1]
     dark = np.asarray(portrait // 6 + 1, np.uint8)
     monkeypatch.setattr(
-        restorer, "detector", lambda image, _: load_detector("centerface")(portrait)
+        restorer,
+        "detector",
+        SimpleNamespace(find=lambda image, _: load_detector("centerface").find(portrait)),
     )
     results = list(restorer.restore_many([portrait, dark, portrait]))
     assert [type(result) for result in results] == [Restoration, CropFailedError, Restoration]

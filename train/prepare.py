@@ -15,7 +15,7 @@ from gfpgan_core import geometry, images
 from gfpgan_core.align import align
 from gfpgan_core.detect import FaceDetector
 from gfpgan_core.errors import InputError
-from gfpgan_core.geometry import TEMPLATE_SIZE_PX, apply, eye_distance, fit_to_template, scale_of
+from gfpgan_core.geometry import TEMPLATE_SIZE_PX, apply, fit_to_template, scale_of
 from gfpgan_core.images import ImageU8
 from train.components import FILE_NAME, Boxes, boxes_from_landmarks, load_boxes, save_boxes
 from train.faces import some_of
@@ -212,7 +212,7 @@ def _faces_in(
     faces = detector(image)
     if not faces:
         raise InputError("no face found")
-    large = [face for face in faces if eye_distance(face.landmarks) >= min_eye_distance_px]
+    large = [face for face in faces if face.eye_distance_px >= min_eye_distance_px]
     if not large:
         raise InputError(f"faces are too small (eyes under {min_eye_distance_px:g} px apart)")
     result = []

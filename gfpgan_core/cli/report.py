@@ -152,6 +152,10 @@ class Report:
         self.tally.restored += 1
         count = len(result.faces)
         found = f"{count} face{'s' * (count != 1)}" if count or not result.crops else "aligned"
+        if result.left_alone:
+            from gfpgan_core.choose import describe  # imports torch: --help doesn't wait for it
+
+            found = f"{found}, {describe(result.left_alone)}"
         seconds = sum(result.seconds.values())
         self._photo_line(f"{source}: {found}, {seconds:.1f} s -> {files[0]}", self.output)
 
@@ -202,6 +206,14 @@ class JsonReport(Report):
             "faces": [
                 {"box": [round(float(side), 1) for side in face.box_xyxy], "score": face.score}
                 for face in result.faces
+            ],
+            "left_alone": [
+                {
+                    "box": [round(float(side), 1) for side in one.face.box_xyxy],
+                    "score": one.face.score,
+                    "reason": one.reason,
+                }
+                for one in result.left_alone
             ],
             "seconds": result.seconds,
         }

