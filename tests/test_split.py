@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gfpgan_core import images
-from gfpgan_core.detect import Face as DetectedFace
+from gfpgan_core.detectors import Face as DetectedFace
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS
 from gfpgan_core.images import ImageU8

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from gfpgan_core import images
-from gfpgan_core.detect import Face as DetectedFace
+from gfpgan_core.detectors import Face as DetectedFace
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX, apply, scaling
 from gfpgan_core.images import ImageU8
