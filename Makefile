@@ -3,11 +3,20 @@ VENV ?= .venv
 PYTHON ?= python3
 IMG ?= assets/sample_degraded.jpg
 OUTPUT ?= output
+PORT ?= 5000
 
-.PHONY: restore test train-smoke train-compact check bench
+.PHONY: restore serve soak test train-smoke train-compact check bench
 
 restore: $(VENV)/.runtime
 	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
+
+# Predictions over HTTP for this machine alone, at port 5000; TRAIN=--train for trainings.
+serve: $(VENV)/.runtime
+	$(VENV)/bin/python -m scripts.serve --port $(PORT) $(TRAIN)
+
+# 2,000 good, bad, cancelled and broken requests by 8 clients, the worker killed now and then.
+soak: $(VENV)/.development
+	$(VENV)/bin/python -m scripts.soak
 
 test: $(VENV)/.development
 	$(VENV)/bin/python -m pytest

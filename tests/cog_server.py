@@ -26,6 +26,8 @@ from PIL import Image
 
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
+from scripts.serve import command
+from scripts.serve import environment as serve_environment
 
 # To end a hang; a busy machine takes long to import torch.
 _TIMEOUT_S = 300
@@ -33,6 +35,10 @@ _TIMEOUT_S = 300
 
 # Options of the command line, paths of the server, its code.
 LEAKS = re.compile(r" --\w|/tmp|/src|\.pth|Traceback|\w+\.py\b")
+
+
+# `torch.distributed` writes a module there when it is imported, until the process ends.
+_KEPT = ("lock", "_remote_module_non_scriptable.py")
 
 
 class Server:
@@ -52,18 +58,15 @@ class Server:
         self.temporary.mkdir(exist_ok=True)
         self.log = folder / "server.log"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1", "--x-mode", mode],
+            command(mode),
             cwd=folder,
-            env=os.environ
+            env=serve_environment(self.port, mode)
             | (environment or {})
             | {
                 f"COG_{mode.upper()}_TYPE_STUB": stub,
-                "PORT": str(self.port),
                 "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
                 "CUDA_VISIBLE_DEVICES": "",
                 "TMPDIR": str(self.temporary),
-                # The server starts its worker as `python`: let that be the tests' own.
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             },
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
@@ -143,9 +146,9 @@ class Server:
             time.sleep(0.05)
 
     def files(self) -> list[str]:
-        """What lies in its temporary folder, but for the lock that marks our folder as alive."""
+        """What lies in its temporary folder, but for our folder's lock and torch's own module."""
         found = (path for path in self.temporary.rglob("*") if path.is_file())
-        return sorted(path.name for path in found if path.name not in ("lock", ".ses"))
+        return sorted(path.name for path in found if path.name not in _KEPT)
 
     def worker(self) -> int:
         """The id of the process that runs the predictions."""
@@ -169,8 +172,8 @@ def app_folder(folder: Path) -> Path:
     """A folder as `cog build` leaves it in the image: predictor and input schema."""
     shutil.copy(ROOT / "predict.py", folder)
     shutil.copy(ROOT / "tests" / "serving" / "predict_with_test_releases.py", folder)
-    command = [sys.executable, "-m", "scripts.write_openapi_schema", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    script = [sys.executable, "-m", "scripts.write_openapi_schema", str(folder)]
+    subprocess.run(script, cwd=ROOT, check=True)
     return folder
 
 
