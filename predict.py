@@ -20,6 +20,10 @@ from gfpgan_core.runtime import best_device, configure_process
 from gfpgan_core.weights import hosted
 from gfpgan_core.weights.load import Network, load
 
+_WITHOUT_WEIGHTS = (
+    "choose another version or background_upsampler (`compact` and `none` are always there)"
+)
+
 _logger = logging.getLogger(__name__)
 
 
@@ -90,7 +94,7 @@ class Predictor(BaseRunner):
         ),
     ) -> Path:
         """Return the restored photo, round(side * scale) pixels large."""
-        with serving.errors_for_clients(), self.files.request(img):
+        with serving.errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
             options = RestoreOptions(
                 scale=scale,
                 blend=blend,

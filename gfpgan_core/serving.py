@@ -290,10 +290,13 @@ def remove_abandoned(parent: Path) -> None:
 
 
 @contextlib.contextmanager
-def errors_for_clients() -> Iterator[None]:
+def errors_for_clients(without_weights: str) -> Iterator[None]:
     """Within, errors become ones whose text a client may read and can use.
 
     `InputError` passes. Of all else the server's log gets the details, such as paths.
+
+    Args:
+        without_weights: What a client can do where the server lacks the weights it asked for.
     """
     try:
         yield
@@ -302,8 +305,8 @@ def errors_for_clients() -> Iterator[None]:
     except WeightsError as error:
         _logger.warning("weights: %s", error)
         raise InputError(
-            "this server can't use the weights that the request needs: choose another version or"
-            " background_upsampler (`compact` and `none` are always there), or ask who runs it"
+            f"this server can't use the weights that the request needs: {without_weights}, or ask"
+            " who runs it"
         ) from None
     except CropFailedError as error:
         _logger.warning("a face failed: %s", error)
@@ -321,7 +324,7 @@ def errors_for_clients() -> Iterator[None]:
             _logger.warning("out of memory: %s", error)
             raise InputError(
                 "the request needs more memory than this server has: send a smaller photo, or"
-                " lower scale"
+                " lower scale (batch_size of a training)"
             ) from None
         _logger.exception("unexpected")
         raise RuntimeError("an unexpected error; the server's log has the details") from error

@@ -34,7 +34,7 @@ _TIMEOUT_S = 300
 
 
 # Options of the command line, paths of the server, its code.
-LEAKS = re.compile(r" --\w|/tmp|/src|\.pth|Traceback|\w+\.py\b")
+LEAKS = re.compile(r" --\w|/tmp|/src|\w\.pth|Traceback|\w+\.py\b")
 
 
 # `torch.distributed` writes a module there when it is imported, until the process ends.

@@ -172,7 +172,10 @@ def test_only_plain_files_that_were_fetched_are_inputs(tmp_path: Path) -> None:
     ("error", "text"),
     [
         (InputError("scale is 9"), "scale is 9"),
-        (WeightsError("/secret/x.pth: try --version compact"), "can't use the weights"),
+        (
+            WeightsError("/secret/x.pth: try --version compact"),
+            "that the request needs: try compact",
+        ),
         (CropFailedError("try --device cpu"), "no usable result for a face"),
         (MemoryError(), "more memory than this server has"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."), "more memory"),
@@ -181,7 +184,7 @@ def test_only_plain_files_that_were_fetched_are_inputs(tmp_path: Path) -> None:
     ],
 )
 def test_clients_get_texts_that_name_no_path_and_no_option(error: Exception, text: str) -> None:
-    with pytest.raises((InputError, RuntimeError)) as seen, errors_for_clients():
+    with pytest.raises((InputError, RuntimeError)) as seen, errors_for_clients("try compact"):
         raise error
     assert text in str(seen.value)
     assert "secret" not in str(seen.value) and "--" not in str(seen.value)

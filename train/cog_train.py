@@ -28,6 +28,10 @@ MIN_FACES = 4
 _LOG_EVERY_STEPS = 10
 _FROM_NOTHING = "none"
 
+_WITHOUT_WEIGHTS = (
+    "choose base_version `compact` or `none`, and 0 for perceptual_weight and identity_weight"
+)
+
 _files = serving.RequestFiles(serving.MAX_ARCHIVE_BYTES)
 if __name__ == "cog_train":  # loaded by Cog's server, by its path: there is no `setup` for it
     _files.receive_downloads()
@@ -79,7 +83,7 @@ def train(
     Raises:
         InputError: unusable archive, too few faces, or options that don't fit together.
     """
-    with serving.errors_for_clients(), _files.request(train_data, base_weights):
+    with serving.errors_for_clients(_WITHOUT_WEIGHTS), _files.request(train_data, base_weights):
         if base_version not in (*RELEASES, _FROM_NOTHING) or base_version == "RestoreFormer":
             raise InputError(f"base_version is {base_version!r}, which can't be trained")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
