@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from gfpgan_core import compat, geometry
 from gfpgan_core.backends.layout import channels_last
-from gfpgan_core.errors import InputError
+from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.tiling import even_parts
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import fetch
+from gfpgan_core.weights.download import ensure_present
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import BACKGROUNDS
 
@@ -132,17 +132,21 @@ def load_background(name: str, device: str = "cpu") -> BackgroundUpsampler:
     """
     if name not in BACKGROUNDS:
         raise InputError(f"background is {name!r}; allowed: none, {', '.join(BACKGROUNDS)}")
-    return load_background_file(fetch(BACKGROUNDS[name]), _NATIVE_SCALE[name], device)
+    return load_background_file(
+        ensure_present(BACKGROUNDS[name]), _NATIVE_SCALE[name], device, BACKGROUNDS[name].sha256
+    )
 
 
-def load_background_file(path: Path, native_scale: int, device: str = "cpu") -> BackgroundUpsampler:
+def load_background_file(
+    path: Path, native_scale: int, device: str = "cpu", sha256: str = ""
+) -> BackgroundUpsampler:
     """A Real-ESRGAN network from a file, RRDBNet or SRVGGNetCompact as its names tell.
 
     Raises:
-        WeightsError: unreadable, or of another kind.
+        WeightsError: unreadable, of another kind, or not of the sha256 that is given.
     """
-    state, _ = read_state(path)
-    network = _network_for(state, native_scale)
+    state, _ = read_state(path, sha256)
+    network = _network_for(state, native_scale, path)
     load_strictly(network, state, path)
     half = device != "cpu"
     network = network.to(device, torch.float16 if half else torch.float32)
@@ -162,16 +166,19 @@ def _context_px(network: nn.Module) -> int:
     return min(convolutions, _CONTEXT_PX)  # 3x3 and one after the other: a pixel each
 
 
-def _network_for(state: dict[str, Tensor], native_scale: int) -> nn.Module:
-    """The untrained network of the file's kind and depth."""
+def _network_for(state: dict[str, Tensor], native_scale: int, path: Path) -> nn.Module:
+    """Return the untrained network of the file's kind and depth."""
+    numbers = [name.split(".")[1] for name in state if name.startswith("body.")]
+    last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    # A kind of network numbers its layers without gaps, each with one tensor at least.
+    if not len(numbers) >= 3 or not 1 <= last < len(numbers):
+        raise WeightsError(f"{path} holds no Real-ESRGAN network of a known kind")
     compat.restore_functional_tensor()
     if any(name.startswith("conv_first") for name in state):
         from basicsr.archs.rrdbnet_arch import RRDBNet
 
-        blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("body."))
-        return RRDBNet(3, 3, scale=native_scale, num_feat=64, num_block=blocks, num_grow_ch=32)
+        return RRDBNet(3, 3, scale=native_scale, num_feat=64, num_block=1 + last, num_grow_ch=32)
     from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 
     # first convolution and activation, `depth` pairs of both, last convolution
-    depth = (max(int(n.split(".")[1]) for n in state if n.startswith("body.")) - 2) // 2
-    return SRVGGNetCompact(3, 3, 64, depth, native_scale, act_type="prelu")
+    return SRVGGNetCompact(3, 3, 64, (last - 2) // 2, native_scale, act_type="prelu")

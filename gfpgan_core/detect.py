@@ -18,7 +18,7 @@ from gfpgan_core.detectors import Face, RawDetector, centerface, retinaface
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Transform, apply, inverse, scaling
 from gfpgan_core.images import ImageU8
-from gfpgan_core.weights.download import fetch, is_present
+from gfpgan_core.weights.download import ensure_present, is_present
 from gfpgan_core.weights.releases import DETECTORS
 
 # Both detectors place the landmarks of large faces badly: they were trained on faces of up to
@@ -288,5 +288,5 @@ def load_detector(
         return FaceDetector(name, centerface(), short_side_px)
     if name not in DETECTORS:
         raise InputError(f"detector is {name!r}; allowed: auto, centerface, {', '.join(DETECTORS)}")
-    raw = retinaface(fetch(DETECTORS[name]), name, device)
+    raw = retinaface(ensure_present(DETECTORS[name]), name, device, DETECTORS[name].sha256)
     return FaceDetector(name, raw, short_side_px)

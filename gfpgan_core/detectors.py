@@ -87,11 +87,11 @@ def centerface() -> RawDetector:
     return detect
 
 
-def retinaface(path: Path, name: str, device: str) -> RawDetector:
+def retinaface(path: Path, name: str, device: str, sha256: str = "") -> RawDetector:
     """Load RetinaFace (arXiv 1905.00641) from facexlib with the weights in a file.
 
     Raises:
-        WeightsError: the file doesn't fit.
+        WeightsError: the file doesn't fit, or hasn't the sha256 that is given.
     """
     from facexlib.detection.retinaface import RetinaFace
 
@@ -99,7 +99,7 @@ def retinaface(path: Path, name: str, device: str) -> RawDetector:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchvision's old `pretrained` argument
         model = RetinaFace(network_name=backbone, device=torch.device(device))
-    state, _ = read_state(path)
+    state, _ = read_state(path, sha256)
     load_strictly(model, state, path)
     model.to(device).eval()
 

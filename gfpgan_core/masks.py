@@ -21,7 +21,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.runtime import returning_freed_memory
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import fetch, is_present
+from gfpgan_core.weights.download import ensure_present, is_present
 from gfpgan_core.weights.load import load_strictly
 from gfpgan_core.weights.releases import PARSING, PARSING_FAST, WeightFile
 
@@ -116,17 +116,19 @@ def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
     if name not in PARSERS:
         raise InputError(f"mask is {name!r}; allowed: {', '.join(get_args(MaskKind))}")
     parser = PARSERS[name]
-    return parsing_masker(parser, load_parser(parser, fetch(parser.file), device), device)
+    return parsing_masker(
+        parser, load_parser(parser, ensure_present(parser.file), device, parser.file.sha256), device
+    )
 
 
-def load_parser(parser: Parser, path: Path, device: str) -> nn.Module:
+def load_parser(parser: Parser, path: Path, device: str, sha256: str = "") -> nn.Module:
     """The network with the weights in a file, ready to run.
 
     Raises:
-        WeightsError: the file doesn't fit.
+        WeightsError: the file doesn't fit, or hasn't the sha256 that is given.
     """
     network = parser.build()
-    state, _ = read_state(path)
+    state, _ = read_state(path, sha256)
     load_strictly(network, state, path)
     network.eval().requires_grad_(False)
     replace_parsenet_layers(network)

@@ -55,14 +55,21 @@ def to_clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The clean form's names and values; the input isn't modified.
 
     Raises:
-        WeightsError: a name that the form doesn't have.
+        WeightsError: a name or a shape that the form doesn't have.
     """
-    return dict(_convert(name, value) for name, value in state.items())
+    clean: dict[str, Tensor] = {}
+    for name, value in state.items():
+        clean_name, clean_value = _convert(name, value)
+        if clean_name in clean:
+            raise WeightsError(f"{name!r} is there twice, in the equalized form and the clean one")
+        clean[clean_name] = clean_value
+    return clean
 
 
 def _convert(name: str, value: Tensor) -> tuple[str, Tensor]:
-    if match := re.fullmatch(r"(.*style_mlp)\.(\d+)\.(weight|bias)", name):
+    if match := re.fullmatch(r"(.*style_mlp)\.(\d{1,3})\.(weight|bias)", name):
         prefix, layer, kind = match.groups()
+        _require_values(name, value, 2 if kind == "weight" else 1)
         gain = _SQRT2 * _MLP_LEARNING_RATE
         if kind == "weight":
             gain /= math.sqrt(value.shape[1])
@@ -70,6 +77,7 @@ def _convert(name: str, value: Tensor) -> tuple[str, Tensor]:
         return f"{prefix}.{2 * int(layer) - 1}.{kind}", value * gain
     for pattern, clean_name, gain, scaled in _RULES:
         if match := re.fullmatch(pattern, name):
+            _require_values(name, value, 2 if scaled else 1)
             if scaled:  # (out, in[, k, k]), with a leading 1 in modulated convolutions
                 fan_in = math.prod(value.shape[2:] if value.ndim == 5 else value.shape[1:])
                 gain /= math.sqrt(fan_in)
@@ -77,3 +85,10 @@ def _convert(name: str, value: Tensor) -> tuple[str, Tensor]:
                 value = value.reshape(1, -1, 1, 1)
             return match.expand(clean_name), value if gain == 1 else value * gain
     raise WeightsError(f"{name!r} is no weight of an equalised GFPGAN network")
+
+
+def _require_values(name: str, value: Tensor, dimensions: int) -> None:
+    if value.ndim < dimensions or value.numel() == 0 or not value.is_floating_point():
+        raise WeightsError(
+            f"{name!r} is {tuple(value.shape)} of {value.dtype}: no weight of an equalized GFPGAN"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pooch
@@ -10,16 +11,18 @@ import requests
 from filelock import FileLock
 
 from gfpgan_core.errors import WeightsError
+from gfpgan_core.files import remove_partial_files_of, whole_file
+from gfpgan_core.weights.foreign import kind_of
 from gfpgan_core.weights.releases import WeightFile
+from gfpgan_core.weights.stored import UnreadableError, opened
 
 _ATTEMPTS = 3
-
-
+_PAUSE_S = 0.5  # between attempts
 _TIMEOUT_S = 30  # without a byte, not for the whole file
 
 
 def cache_folder() -> Path:
-    """The folder that downloads go to: `GFPGAN_WEIGHTS_DIR`, or the user's cache."""
+    """Return the folder that downloads go to: `GFPGAN_WEIGHTS_DIR`, or the user's cache."""
     chosen = os.environ.get("GFPGAN_WEIGHTS_DIR")
     return Path(chosen).expanduser() if chosen else Path(pooch.os_cache("gfpgan"))
 
@@ -30,70 +33,100 @@ def is_offline() -> bool:
 
 
 def is_present(file: WeightFile) -> bool:
-    """Whether the file lies in the cache folder (its contents are checked when it is loaded)."""
+    """Return whether the file lies in the cache folder; its contents are checked on loading."""
     return (cache_folder() / file.name).is_file()
 
 
 def fetch(file: WeightFile, *, progress: bool = True) -> Path:
-    """Return the verified local file; download it first if it isn't there.
+    """Return the local file, verified by its sha256; download it first if it isn't there.
 
     `GFPGAN_OFFLINE=1` forbids the download. Several processes may ask at once: one downloads.
 
     Raises:
         WeightsError: no network, offline, wrong size or sha256. Nothing half-written stays.
     """
-    folder = cache_folder()
-    path = folder / file.name
+    path = ensure_present(file, progress=progress)
     try:
-        if path.is_file():
-            _verify(path, file)
-            return path
-        if is_offline():
-            raise WeightsError(f"{_how_to_get(file)}\nGFPGAN_OFFLINE forbids the download.")
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{file.name}.lock"):
-            if not path.is_file():  # else another process has just fetched it
-                _download(file, folder, progress)
-            _verify(path, file)
-    except OSError as error:
-        raise WeightsError(f"{_how_to_get(file)}\nThe folder can't be used: {error}") from error
-    return path
-
-
-locate = fetch  # its name until now
-
-
-def _download(file: WeightFile, folder: Path, progress: bool) -> None:
-    """Fetches to a temporary file, compares the sha256, renames; tries again when it breaks."""
-    fetcher = pooch.create(
-        path=folder,
-        base_url="",
-        registry={file.name: f"sha256:{file.sha256}"},
-        urls={file.name: file.url},
-        retry_if_failed=_ATTEMPTS - 1,
-    )
-    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT_S)
-    try:
-        fetcher.fetch(file.name, downloader=downloader)
-    except (requests.RequestException, ValueError) as error:  # ValueError: pooch's hash mismatch
-        raise WeightsError(
-            f"{_how_to_get(file)}\n{_ATTEMPTS} attempts failed, the last one with: {error}"
-        ) from error
-
-
-def _verify(path: Path, file: WeightFile) -> None:
-    size = path.stat().st_size
-    if file.bytes is not None and size != file.bytes:
-        raise WeightsError(
-            f"{path} has {size:,} bytes; {file.name} has {file.bytes:,}: the file is damaged or"
-            " another one. Delete it, and it will be fetched anew"
-        )
-    found = pooch.file_hash(str(path), alg="sha256")
+        with opened(path) as opened_file:
+            found = opened_file.sha256()
+    except (OSError, UnreadableError) as error:
+        raise WeightsError(f"{path} can't be read: {error}") from error
     if found != file.sha256:
         raise WeightsError(
             f"{path} has sha256 {found}; {file.name} has {file.sha256}: the file is damaged or"
             " another one. Delete it, and it will be fetched anew"
         )
+    return path
+
+
+def ensure_present(file: WeightFile, *, progress: bool = True) -> Path:
+    """Return the local file, downloaded first if it isn't there.
+
+    Of a file that is there the size alone is compared: who reads it compares the sha256 of what is
+    read (`read_state`).
+
+    Raises:
+        WeightsError: as `fetch`.
+    """
+    folder = cache_folder()
+    path = folder / file.name
+    try:
+        if not path.is_file():
+            if is_offline():
+                raise WeightsError(f"{_how_to_get(file)}\nGFPGAN_OFFLINE forbids the download.")
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".{file.name}.lock"):
+                if not path.is_file():  # else another process has just fetched it
+                    remove_partial_files_of(path)
+                    _download(file, path, progress)
+        _check_size(path, file)
+    except OSError as error:
+        raise WeightsError(f"{_how_to_get(file)}\nThe folder can't be used: {error}") from error
+    return path
+
+
+def _download(file: WeightFile, path: Path, progress: bool) -> None:
+    """Download to a temporary file, compare the sha256, rename; try again when it breaks.
+
+    Raises:
+        OSError: the file can't be written: trying again wouldn't help.
+        WeightsError: no attempt succeeded.
+    """
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT_S)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with whole_file(path) as temporary:
+                downloader(file.url, str(temporary), None)
+                _check_download(temporary, file)
+            return
+        except (requests.RequestException, UnreadableError) as error:
+            if attempt == _ATTEMPTS:
+                raise WeightsError(
+                    f"{_how_to_get(file)}\n{_ATTEMPTS} attempts failed, the last one with: {error}"
+                ) from error
+            time.sleep(_PAUSE_S)
+
+
+def _check_download(temporary: Path, file: WeightFile) -> None:
+    with opened(temporary) as downloaded:
+        found = downloaded.sha256()
+        if found != file.sha256:
+            raise UnreadableError(
+                f"what came has sha256 {found}, and should have {file.sha256}:"
+                f" {kind_of(downloaded.read_at(0, 512), downloaded.size)}"
+            )
+
+
+def _check_size(path: Path, file: WeightFile) -> None:
+    size = path.stat().st_size
+    if file.bytes is None or size == file.bytes:
+        return
+    with path.open("rb") as content:
+        what = kind_of(content.read(512), size)
+    raise WeightsError(
+        f"{path} has {size:,} bytes; {file.name} has {file.bytes:,}: the file is damaged or"
+        f" another one ({what}). Delete it, and it will be fetched anew from {file.url}"
+    )
 
 
 def _how_to_get(file: WeightFile) -> str:

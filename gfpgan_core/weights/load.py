@@ -18,14 +18,25 @@ from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.restoreformer import RestoreFormer
 from gfpgan_core.weights import convert
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import fetch
-from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES
+from gfpgan_core.weights.download import ensure_present
+from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES, WeightFile
 
 Network = GFPGAN | RestoreFormer
 
+# What JSON may say of a network: Python takes a fraction for a size, and a word for a truth value.
+_FIELD_TYPES = {
+    "face_size_px": (int,),
+    "channel_multiplier": (int,),
+    "narrow": (int, float),
+    "style_features": (int,),
+    "mlp_layers": (int,),
+    "residual": (bool,),
+}
+_MAX_CONFIG_LENGTH = 10_000  # ours have about 250 characters
+
 
 def load(version: str, device: str = "cpu") -> Network:
-    """The network of a release, in eval mode.
+    """Return the network of a release, in eval mode.
 
     Raises:
         InputError: unknown version.
@@ -36,9 +47,9 @@ def load(version: str, device: str = "cpu") -> Network:
         raise InputError(f"version is {version!r}; allowed: {', '.join(RELEASES)}")
     if release.file is None:
         path = Path(__file__).parent.parent / "shipped" / COMPACT_FILE
+        state, _ = read_state(path)
     else:
-        path = fetch(release.file)
-    state, _ = read_state(path)
+        path, state = read_release(release.file)
     if convert.is_equalised(state):
         state = convert.to_clean(state)
     return _fill(release.config, state, path, device)
@@ -47,7 +58,7 @@ def load(version: str, device: str = "cpu") -> Network:
 def load_file(
     path: Path, device: str = "cpu", resampling: Literal["bilinear", "fir"] = "bilinear"
 ) -> GFPGAN:
-    """The network in a file of one's own: the outcome of a training, ours or upstream's.
+    """Return the network in a file of one's own: the outcome of a training, ours or upstream's.
 
     The configuration comes from a safetensors file's metadata, else from the shapes. Checkpoints
     with equalised learning rates don't tell how they resample: `resampling` does, "bilinear" for
@@ -70,50 +81,80 @@ def load_file(
     return network
 
 
+def read_release(file: WeightFile) -> tuple[Path, dict[str, Tensor]]:
+    """Return a release's file, downloaded if it is missing, and its state dict.
+
+    Raises:
+        WeightsError: it can't be had, or what lies there is another file.
+    """
+    path = ensure_present(file)
+    return path, read_state(path, file.sha256)[0]
+
+
 def config_of(state: dict[str, Tensor], path: Path) -> GeneratorConfig:
-    """The configuration that a clean generator's shapes tell.
+    """Return the configuration that a clean generator's shapes tell.
 
     Raises:
         WeightsError: not a clean GFPGAN generator.
     """
+    decoder = "stylegan_decoder."
     try:
         levels = 1 + sum(name.endswith("skip.weight") for name in state if "body_down" in name)
-        decoder = "stylegan_decoder."
         base = state[decoder + "constant_input.weight"].shape[1]
         top = state[decoder + f"style_convs.{2 * levels - 3}.bias"].shape[1]
         style_features = state[decoder + "style_conv1.modulated_conv.modulation.weight"].shape[1]
         if "conv_body_first.weight" not in state:
             raise KeyError("conv_body_first.weight")
-    except KeyError as error:
+    except (KeyError, IndexError) as error:
         raise WeightsError(
             f"{path} holds no GFPGAN generator in the clean form: {error} is missing"
         ) from error
+    if levels > 9 or base < 1:  # 1024 px have 9
+        raise WeightsError(f"{path} holds no GFPGAN generator: {levels} levels, {base} channels")
     size = 2 ** (levels + 1)
     narrow = base / 512
     multiplier = 1 if size <= 32 else round(top * size / (16384 * narrow))
     mlp_layers = sum(name.endswith("weight") for name in state if "style_mlp" in name)
-    return GeneratorConfig(size, multiplier, narrow, style_features, mlp_layers)
+    try:
+        return GeneratorConfig(size, multiplier, narrow, style_features, mlp_layers)
+    except InputError as error:
+        raise WeightsError(f"{path} holds no GFPGAN generator: {error}") from error
 
 
 def _config_from_metadata(text: str, path: Path) -> GeneratorConfig:
     try:
-        return GeneratorConfig(**json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path} describes its network badly: {error}") from error
+        if len(text) > _MAX_CONFIG_LENGTH:
+            raise ValueError(f"the description has {len(text)} characters")
+        fields = json.loads(text)
+        for name, kind in _FIELD_TYPES.items():
+            if name in fields and type(fields[name]) not in kind:
+                raise ValueError(f"{name} is {str(fields[name])[:40]!r}")
+        return GeneratorConfig(**fields)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WeightsError(f"{path} describes its network badly: {_shorten(str(error))}") from error
 
 
 def _fill(config: NetworkConfig, state: dict[str, Tensor], path: Path, device: str) -> Network:
-    """The network built without memory, then given the file's tensors; every name must fit."""
-    with torch.device("meta"), _Unfilled():
-        network = build(config)
+    """Build the network without memory, then give it the file's tensors; every name must fit."""
+    if isinstance(config, GeneratorConfig) and config.mlp_layers > len(state):
+        raise WeightsError(
+            f"{path} describes its network badly: {config.mlp_layers} mlp_layers, but the file"
+            f" holds {len(state)} tensors"
+        )
+    try:
+        with torch.device("meta"), _WithoutValues():
+            network = build(config)
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
+        raise WeightsError(f"{path} describes its network badly: {_shorten(str(error))}") from error
     load_strictly(network, state, path)
     return network.to(device).eval().requires_grad_(False)
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves out the initial values, which a tensor on `meta` has no place for.
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out what fills tensors on `meta`, which have no place for values.
 
-    Computing them there imports sympy and a compiler: a second, and 140 MB.
+    Filling them imports sympy and a compiler: a second, and 140 MB. accelerate's
+    `init_empty_weights` fills them on the CPU first, and imports both as well: ten times as long.
     """
 
     def __torch_function__(
@@ -122,33 +163,49 @@ class _Unfilled(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.randn:
             return torch.empty(*args, **kwargs)
-        of_init = getattr(func, "__module__", "") == "torch.nn.init"
-        if of_init or func in (Tensor.uniform_, Tensor.normal_, Tensor.mul_):
-            return args[0] if args else kwargs["tensor"]
+        filled = args[0] if args else kwargs.get("tensor")
+        name = getattr(func, "__name__", "")
+        in_place = name.endswith("_") and not name.startswith("__")  # torch's rule for its names
+        if in_place and isinstance(filled, Tensor) and filled.is_meta:
+            return filled
         return func(*args, **kwargs)
 
 
 def build(config: NetworkConfig) -> Network:
-    """The untrained network."""
+    """Return the untrained network."""
     return GFPGAN(config) if isinstance(config, GeneratorConfig) else RestoreFormer(config)
 
 
 def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Gives the network exactly the file's tensors, as float32.
+    """Give the network exactly the file's tensors, as float32.
 
     Raises:
-        WeightsError: a name or shape is missing, left over or different.
+        WeightsError: a name, shape or type is missing, left over or different, or a value is not
+            finite.
     """
-    state = {name: value.float() for name, value in state.items()}
-    try:
-        network.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
+    unfit = _differences(network.state_dict(), state)
+    if unfit:
         raise WeightsError(
-            f"{path} doesn't fit {type(network).__name__}: {_shorten(str(error))}"
-        ) from error
+            f"{path} doesn't fit {type(network).__name__}: {_shorten('; '.join(unfit))}"
+        )
+    state = {name: value.float() for name, value in state.items()}
+    network.load_state_dict(state, strict=True, assign=True)
     broken = [name for name, value in state.items() if not _is_finite(value)]
     if broken:
         raise WeightsError(f"{path} has values that are not finite in {broken[0]}")
+
+
+def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    """Name what is missing, left over, of another shape or type, before memory is asked for."""
+    found = [f"{name} is missing" for name in own if name not in given]
+    found += [f"{name} is left over" for name in given if name not in own]
+    for name in own.keys() & given.keys():
+        if own[name].shape != given[name].shape:
+            sizes = [" x ".join(map(str, value.shape)) for value in (given[name], own[name])]
+            found.append(f"{name} is {sizes[0]}, and should be {sizes[1]}")
+        elif own[name].is_floating_point() and not given[name].is_floating_point():
+            found.append(f"{name} has values of type {given[name].dtype}")
+    return found
 
 
 def _is_finite(value: Tensor) -> bool:

@@ -1,0 +1,1 @@
+"""Files that are made to break what reads them, by code."""
