@@ -56,7 +56,7 @@ def test_resuming_equals_never_stopping_bit_for_bit(
 def test_a_killed_process_resumes(faces: Path, tmp_path: Path) -> None:
     """SIGKILL at an arbitrary moment of a real run; what is on disk is whole."""
     run, path = tmp_path / "run", tmp_path / "config.yaml"
-    config = dataclasses.asdict(tiny_run(faces, run, steps=400, checkpoint_every_steps=2))
+    config = dataclasses.asdict(tiny_run(faces, run, steps=100_000, checkpoint_every_steps=2))
     path.write_text(yaml.safe_dump(json.loads(json.dumps(config))))
     command = [sys.executable, "-m", "train", "--config", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -64,13 +64,13 @@ def test_a_killed_process_resumes(faces: Path, tmp_path: Path) -> None:
         command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + HANG_S
-    while not list(run.glob("checkpoint_0000000[4-9].pt")):
+    while len(list(run.glob("checkpoint_*.pt"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     stopped_at = newest(run).step
-    assert 4 <= stopped_at < 400
+    assert 4 <= stopped_at < 100_000
     export = tmp_path / "own.safetensors"
     result = subprocess.run(
         [*command, "--set", f"steps={stopped_at + 2}", "--export", str(export)],
@@ -82,7 +82,7 @@ def test_a_killed_process_resumes(faces: Path, tmp_path: Path) -> None:
         timeout=HANG_S,
     )
     assert result.returncode == 0, result.stderr
-    assert f"resuming with other values than before: steps 400 -> {stopped_at + 2}" in result.stderr
+    assert f"other values than before: steps 100000 -> {stopped_at + 2}" in result.stderr
     assert f"resuming {run} after step {stopped_at}" in result.stderr
     assert newest(run).step == stopped_at + 2
     # The killed run may have been some steps beyond its checkpoint: each step is told once.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -121,6 +123,43 @@ def run_process(
         check=False,
         timeout=HANG_S,
     )
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from train.config import load_config
+from train.loop import train
+def hold(step, losses):
+    if step == int(sys.argv[2]):
+        print("held", flush=True)
+        time.sleep(9999)
+train(load_config(Path(sys.argv[1]), []), hold)
+"""
+
+
+def run_and_kill(config: Path, at_step: int) -> None:
+    """Train in a process of its own, and kill it with its data workers after a step."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(config), str(at_step)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def kill() -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+    watchdog = threading.Timer(HANG_S, kill)
+    watchdog.start()
+    assert process.stdout is not None
+    held = process.stdout.readline()
+    watchdog.cancel()
+    kill()
+    process.communicate()
+    assert held == "held\n"
 
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
