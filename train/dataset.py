@@ -1,4 +1,4 @@
-"""Aligned faces with their degraded twins, reproducible sample by sample."""
+"""Aligned faces with their degraded copies, reproducible sample by sample."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def require_square(faces: Faces, name: str, width: int, height: int) -> None:
 
 
 class StepSampler(Sampler[list[int]]):
-    """The sample numbers of each micro-batch of one process, from `first_step` on.
+    """Yields the sample numbers of each micro-batch of one process, from `first_step` on.
 
     A step's batch is dealt out in turn, to the micro-batches of the processes.
     """
@@ -169,7 +169,7 @@ class StepSampler(Sampler[list[int]]):
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """A batch: every field stacked."""
+    """Return a batch: every field stacked."""
     return Sample(*(torch.stack(values) for values in zip(*map(_fields, samples), strict=True)))
 
 

@@ -20,7 +20,11 @@ class Ema(Generic[_Network]):
 
     @torch.no_grad()
     def update(self, network: _Network, batch_size: int, seen_images: int) -> None:
-        """Moves towards `network`; early on by shorter half-lives, to forget the start."""
+        """Move the average towards `network`; early on by a shorter half-life, to forget the start.
+
+        The half-life is at most a tenth of the images seen, as in StyleGAN3 (its `ema_rampup`,
+        which has 0.05); upstream has no such start.
+        """
         half_life = min(self.half_life_images, max(seen_images, 1) * 0.1)
         share = 1 - 0.5 ** (batch_size / half_life)
         pairs = zip(self.network.parameters(), network.parameters(), strict=True)

@@ -26,7 +26,7 @@ from train.face_check import (
 )
 from train.faces import Faces, open_faces, some_of
 from train.log import TrainingLog
-from train.prior import Prior
+from train.prior import PriorTrainer
 from train.restoration import RestorationTrainer
 from train.run_folder import LAST, Trainer, export, own_run_folder, resume, save_state, write_config
 from train.selection import validate_run
@@ -93,7 +93,7 @@ def train(
 
 
 def _trainer(config: TrainConfig, accelerator: Accelerator) -> Trainer:
-    kind = RestorationTrainer if config.objective == "restoration" else Prior
+    kind = RestorationTrainer if config.objective == "restoration" else PriorTrainer
     return kind(config, accelerator)
 
 
@@ -140,7 +140,11 @@ def _check_batch(config: TrainConfig, processes: int) -> None:
 
 
 def _component_boxes(config: TrainConfig, faces: Faces) -> Mapping[str, Boxes]:
-    """The boxes by file name; none where components aren't trained or the template serves."""
+    """Return boxes by file name; none where components aren't trained or the template serves.
+
+    Raises:
+        InputError: the file can't be read, or belongs to other faces.
+    """
     if not config.losses.component_adversarial:
         return {}
     path = Path(config.component_boxes or faces.path / components.FILE_NAME)
@@ -170,7 +174,7 @@ def _batches(
     first_step: int,
     accelerator: Accelerator,
 ) -> Iterator[Sample]:
-    """This process's micro-batches, on its device."""
+    """Yield this process's micro-batches, on its device."""
     dataset = FaceDataset(
         faces,
         config.degradation,

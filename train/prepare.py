@@ -181,7 +181,7 @@ class _Preparation:
             (self.destination / name).unlink(missing_ok=True)
 
     def _free_path(self, stem: str, number: int, crop: ImageU8) -> Path:
-        """`photo.png`, `photo_1.png` for the second face, and so on past what is there.
+        """Return `photo.png`, `photo_1.png` for the second face, and so on past what is there.
 
         A file that no entry names and that holds just this face is its own: of a run that was
         killed before it noted the face, or of a version that kept no journal.
@@ -204,7 +204,7 @@ def _shows(path: Path, crop: ImageU8) -> bool:
 def _faces_in(
     image: ImageU8, detector: FaceDetector, face_size_px: int, min_eye_distance_px: float
 ) -> list[tuple[ImageU8, geometry.Points]]:
-    """Aligned crops, each with its landmarks at 512 px.
+    """Return aligned crops, each with its landmarks at 512 px.
 
     Raises:
         InputError: there is no usable face.

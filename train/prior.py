@@ -35,7 +35,7 @@ _MIXING_PROBABILITY = 0.9
 _PATH_LENGTH_DECAY = 0.01  # of the running mean that lengths are drawn to
 
 
-class Prior:
+class PriorTrainer:
     """The decoder, its discriminator, and one step of both."""
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -61,14 +61,14 @@ class Prior:
         return self.accelerator.device
 
     def scalars(self) -> dict[str, float]:
-        """What a checkpoint keeps beside the networks."""
+        """Return what a checkpoint keeps beside the networks."""
         return {"mean_path_length": self._mean_path_length}
 
     def load_scalars(self, scalars: dict[str, float]) -> None:
         self._mean_path_length = scalars["mean_path_length"]
 
     def step(self, batches: list[Sample], step: int) -> dict[str, float]:
-        """Trains both networks once; the losses. Only `gt` and `noise_seed` of a batch are used.
+        """Train both networks once; return the losses. Only `gt` and `noise_seed` are used.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -132,7 +132,7 @@ class Prior:
             return self.decoder(codes, noise_seeds=seeds).float()
 
     def _path_lengths(self, seeds: Tensor) -> Tensor:
-        """Of half of the samples, as in StyleGAN2: it costs memory."""
+        """Return the path lengths of half of the samples, as StyleGAN2 does: they cost memory."""
         seeds = seeds[: max(1, len(seeds) // 2)]
         codes = self._codes(seeds)
         image = self.decoder(codes, noise_seeds=seeds)
@@ -140,7 +140,7 @@ class Prior:
         return path_lengths(image, codes, _tensor(draws, self.device))
 
     def _codes(self, seeds: Tensor) -> Tensor:
-        """(N, L, S) style codes, most of them mixed of two: coarse layers and fine ones."""
+        """Return (N, L, S) style codes, most mixed: of one z up to a layer, of another after it."""
         config = self.config.generator
         codes = []
         for seed in seeds.tolist():
@@ -148,8 +148,10 @@ class Prior:
             drawn = _tensor([rng.standard_normal((2, config.style_features))], self.device)[0]
             first, second = self.decoder.style_mlp(drawn)
             mixed = rng.random() < _MIXING_PROBABILITY
-            turn = int(rng.integers(1, config.style_count)) if mixed else config.style_count
-            codes.append(torch.stack([first] * turn + [second] * (config.style_count - turn)))
+            crossover = int(rng.integers(1, config.style_count)) if mixed else config.style_count
+            codes.append(
+                torch.stack([first] * crossover + [second] * (config.style_count - crossover))
+            )
         return torch.stack(codes)
 
 

@@ -22,12 +22,12 @@ from gfpgan_core.weights.checkpoint import save_decoder, save_safetensors
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
-from train.prior import Prior
+from train.prior import PriorTrainer
 from train.restoration import RestorationTrainer
 
 _logger = logging.getLogger(__name__)
 
-Trainer = RestorationTrainer | Prior
+Trainer = RestorationTrainer | PriorTrainer
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
