@@ -1,8 +1,10 @@
 """Measures weights on faces that they were not trained on, at three strengths, and draws them.
 
-    python -m scripts.evaluate faces/heldout --sheet sheet.png
+    python -m scripts.evaluate ~/.cache/gfpgan-compact/faces/512/report --sheet sheet.png
 
-Every face is degraded with a fixed seed. The table shows input -> output.
+Every face is degraded with a fixed seed. The table shows input -> output, and NIQE of the truth.
+Several `--weights` make one table, each over the same inputs. Faces are brought to the network's
+size, and a 512 px face's strengths with them.
 """
 
 from __future__ import annotations
@@ -16,51 +18,107 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gfpgan_core import images
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.load import load, load_file, parameter_count
 from train.degradation_config import STRENGTHS
-from train.faces import open_faces
-from train.validate import validate, validation_sheet
+from train.faces import Faces, open_faces
+from train.metrics import load_metrics
+from train.validate import Validation, strengths_at, validate, validation_sheet
+
+_HEADER = (
+    "| weights | strength | PSNR, dB | SSIM | NIQE (truth) | sharpness | patch distance | score |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit status: 0, or 1 after a message on what was wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("faces", type=Path, help="folder, zip, tar or LMDB of aligned faces")
-    parser.add_argument("--weights", type=Path, help="default: the shipped compact weights")
+    parser.add_argument(
+        "--weights", type=Path, action="append", help="default: the shipped compact weights"
+    )
     parser.add_argument("--strength", choices=list(STRENGTHS), action="append", help="default: all")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
-    parser.add_argument("--sheet", type=Path, help="PNG of input, output, truth (at medium)")
-    options = parser.parse_args()
+    parser.add_argument("--sheet", type=Path, help="PNG: rows of input, output, truth")
+    options = parser.parse_args(arguments)
+    chosen = options.strength or list(STRENGTHS)
     try:
         faces = open_faces(options.faces)
-        network = load_file(options.weights) if options.weights else load("compact")
+        networks = _networks(options.weights)
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
-    assert isinstance(network, GFPGAN)
-    seconds = _seconds_a_face(network)
-    print(f"{parameter_count(network):,} parameters, {len(faces)} faces,", end=" ")
-    print(f"{seconds:.2f} s a face on {torch.get_num_threads()} threads\n")
-    print("| strength | PSNR, dB | SSIM | NIQE | sharpness |\n|---|---|---|---|---|")
-    figures = {}
-    for strength in options.strength or STRENGTHS:
-        result = validate(network, faces, STRENGTHS[strength], "cpu")
-        figures[strength] = dataclasses.asdict(result)
-        a, b = result.degraded, result.restored
+    print(_HEADER)
+    figures = {name: _measure(name, net, faces, chosen) for name, net in networks.items()}
+    for name, network in networks.items():
         print(
-            f"| {strength} | {a.psnr_db:.2f} -> {b.psnr_db:.2f} | {a.ssim:.4f} -> {b.ssim:.4f} |"
-            f" {a.niqe:.2f} -> {b.niqe:.2f} | {a.sharpness:.3f} -> {b.sharpness:.3f} |",
-            flush=True,
+            f"\n{name}: {parameter_count(network):,} parameters, {len(faces)} faces,"
+            f" {_seconds_a_face(network):.2f} s a face on {torch.get_num_threads()} threads"
         )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.sheet:
-        sheet = validation_sheet(network, faces, STRENGTHS["medium"], "cpu")
+        sheet = np.hstack([_sheet(network, faces, chosen) for network in networks.values()])
         images.write(options.sheet, images.encode(sheet, None, "png"))
     return 0
+
+
+def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:
+    """The networks by their files' names, `compact` if no file is given.
+
+    Raises:
+        InputError: one is no GFPGAN, or two of several sizes are to be compared.
+        WeightsError: a file is none of ours.
+    """
+    if not paths:
+        network = load("compact")
+        assert isinstance(network, GFPGAN)
+        return {"compact": network}
+    networks = {path.stem: load_file(path) for path in paths}
+    if len({network.config.face_size_px for network in networks.values()}) > 1:
+        raise InputError("the weights are of different face sizes: give each its own command")
+    return networks
+
+
+def _measure(
+    name: str, network: GFPGAN, faces: Faces, strengths: list[str]
+) -> dict[str, dict[str, object]]:
+    """The figures at each strength; a row of the table is printed as soon as it is known."""
+    metrics = load_metrics("", "cpu")
+    degradations = strengths_at(network.config.face_size_px)
+    figures: dict[str, dict[str, object]] = {}
+    for strength in strengths:
+        result = validate(network, faces, degradations[strength], "cpu", metrics)
+        figures[strength] = dataclasses.asdict(result) | {"score": result.score()}
+        print(_row(name, strength, result), flush=True)
+    return figures
+
+
+def _row(name: str, strength: str, result: Validation) -> str:
+    a, b = result.degraded, result.restored
+    distance = "none"
+    if a.patch_distance is not None and b.patch_distance is not None:
+        distance = f"{a.patch_distance:.2f} -> {b.patch_distance:.2f}"
+    return (
+        f"| {name} | {strength} | {a.psnr_db:.2f} -> {b.psnr_db:.2f}"
+        f" ({b.psnr_db - a.psnr_db:+.2f}) | {a.ssim:.3f} -> {b.ssim:.3f} | {a.niqe:.2f} ->"
+        f" {b.niqe:.2f} ({result.truth_niqe:.2f}) | {a.sharpness:.2f} -> {b.sharpness:.2f} |"
+        f" {distance} | {result.score():.2f} |"
+    )
+
+
+def _sheet(network: GFPGAN, faces: Faces, strengths: list[str]) -> NDArray[np.uint8]:
+    """The strengths side by side."""
+    degradations = strengths_at(network.config.face_size_px)
+    sheets = [validation_sheet(network, faces, degradations[name], "cpu") for name in strengths]
+    return np.asarray(np.hstack(sheets), np.uint8)
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Draws what a configuration does to faces: rows of ground truth and degraded samples.
 
-python -m scripts.preview_degradations --config configs/compact.yaml faces/train sheet.png
+    python -m scripts.preview_degradations faces/train sheet.png \
+        --config experiments/compact_256/stage_a.yaml
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draws the curves of a training from its log.
 
-python -m scripts.training_curves runs/compact/log.jsonl docs/compact_curves.png
+python -m scripts.training_curves runs/compact_stage4/log.jsonl experiments/compact/curves.png
 """
 
 from __future__ import annotations

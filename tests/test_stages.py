@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,14 +18,18 @@ from accelerate import Accelerator
 from conftest import random_network
 from torch import Tensor
 
+from gfpgan_core import images
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.weights.checkpoint import read_state, save_safetensors
 from gfpgan_core.weights.load import load_file
+from scripts import evaluate, export_checkpoint
 from scripts.train_stages import train_stages
 from train import checkpoint
 from train.config import load_config
+from train.faces import open_faces
 from train.restoration import RestorationTrainer
+from train.validate import strengths_at, validate
 
 SCHEDULE = Path(__file__).parents[1] / "experiments" / "compact_256"
 STEPS = {"stage_a": 3, "stage_b": 4, "stage_c": 3}
@@ -151,6 +156,43 @@ def test_a_run_without_those_discriminators_is_named(schedule: Path) -> None:
     )
     with pytest.raises(InputError, match="holds no checkpoint with projected, patch"):
         RestorationTrainer(config, Accelerator(cpu=True))
+
+
+def test_a_running_stage_is_exported_in_half_precision_with_its_step(
+    schedule: Path, tmp_path: Path
+) -> None:
+    run, path = schedule.parent / "whole" / "run" / "stage_c", tmp_path / "half.safetensors"
+    assert export_checkpoint.main([str(run), str(path), "--half"]) == 0
+    state, metadata = read_state(path)
+    assert metadata["step"] == "3"
+    last = _state(run / "last.safetensors")
+    assert all(torch.equal(state[name], value.half()) for name, value in last.items())
+    assert load_file(path).config == load_file(run / "last.safetensors").config
+    assert path.stat().st_size < 0.6 * (run / "last.safetensors").stat().st_size
+    assert export_checkpoint.main([str(tmp_path), str(path)]) == 1
+
+
+def test_one_command_measures_weights_at_three_strengths(
+    schedule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = schedule.parent / "whole"
+    files = [root / "run" / stage / "last.safetensors" for stage in ("stage_a", "stage_b")]
+    copies = [shutil.copy(file, tmp_path / f"{i}.safetensors") for i, file in enumerate(files)]
+    sheet, figures = tmp_path / "sheet.png", tmp_path / "figures.json"
+    given = [text for copy in copies for text in ("--weights", str(copy))]
+    faces = str(root / "faces" / "256" / "train")
+    assert evaluate.main([faces, *given, "--sheet", str(sheet), "--json", str(figures)]) == 0
+    said = capsys.readouterr().out
+    rows = [
+        line.split("|")[1:3] for line in said.splitlines() if " dB" not in line and "->" in line
+    ]
+    expected = [(n, s) for n in ("0", "1") for s in ("mild", "medium", "heavy")]
+    assert [(name.strip(), strength.strip()) for name, strength in rows] == expected
+    found = json.loads(figures.read_text())["1"]["heavy"]
+    config = strengths_at(32)["heavy"]
+    again = validate(load_file(Path(copies[1])), open_faces(Path(faces)), config, "cpu")
+    assert found["restored"]["psnr_db"] == pytest.approx(again.restored.psnr_db)
+    assert images.read_rgb(sheet).shape == (2 * 32, 2 * 3 * 3 * 32, 3)
 
 
 def test_a_folder_without_stages_is_refused(tmp_path: Path) -> None:

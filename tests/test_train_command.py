@@ -47,7 +47,10 @@ def test_an_export_that_cant_be_written_is_refused_before_the_training(
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    command = ["--config", str(Path(__file__).parent.parent / "configs" / "compact.yaml")]
+    command = [
+        "--config",
+        str(Path(__file__).parent.parent / "experiments" / "compact" / "compact_stage4.yaml"),
+    ]
     command += ["--set", f"run_folder={tmp_path / 'run'}", "--set", f"train_faces={faces}"]
     assert main([*command, "--export", str(tmp_path / name)]) == 1
     assert f"--export {tmp_path / name}" in capsys.readouterr().err

@@ -13,18 +13,20 @@ from gfpgan_core.errors import InputError
 from train.__main__ import main
 from train.config import load_config
 
+COMPACT = ROOT / "experiments" / "compact" / "compact_stage4.yaml"
+
 
 def test_config_files_resolve_and_mistakes_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = load_config(ROOT / "configs" / "compact.yaml", ["steps=5", "losses.pyramid=0"])
+    config = load_config(COMPACT, ["steps=5", "losses.pyramid=0"])
     assert (config.steps, config.losses.pyramid, config.learning_rate) == (5, 0, 3e-4)
     for override, text in (
         ("stepz=5", "unknown key stepz"),
         ("steps=many", "steps is 'many'; it takes a int"),
         (
             "losses.magic=1",
-            "unknown key losses.magic; allowed here: adversarial, component",
+            "unknown key losses.magic; allowed here: adaptive_weight, adversarial, component",
         ),
         ("generator.face_size_px=500", "power of two"),
         ("degradation.noise_sigma=[1]", "noise_sigma is .* 2 values"),
@@ -32,16 +34,20 @@ def test_config_files_resolve_and_mistakes_are_named(
         ("precision=fp8", "precision is 'fp8'"),
     ):
         with pytest.raises(InputError, match=text):
-            load_config(ROOT / "configs" / "compact.yaml", [override])
+            load_config(COMPACT, [override])
     path = tmp_path / "broken.yaml"
     path.write_text("run_folder: [")
     assert main(["--config", str(path)]) == 1
     assert "can't read the configuration" in capsys.readouterr().err
-    assert main(["--config", str(ROOT / "configs" / "compact.yaml"), "--dry-run"]) == 0
+    assert main(["--config", str(COMPACT), "--dry-run"]) == 0
     assert "face_size_px: 512" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "experiments").glob("*/*.yaml")]),
+    ids=lambda p: p.stem,
+)
 def test_every_shipped_configuration_resolves(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,17 +56,18 @@ def test_every_shipped_configuration_resolves(
     resolved = yaml.safe_load(said)
     assert {"losses", "degradation", "steps"} <= set(resolved)
     assert "# generator: " in said
-    without = ("compact_first_stage", "compact_third_stage")
-    assert ("# discriminator: " in said) == (path.stem not in without)
+    assert ("# discriminator: " in said) == bool(
+        resolved["losses"]["adversarial"] or resolved["objective"] == "prior"
+    )
 
 
 def test_presets_of_degradations_can_be_named_and_changed() -> None:
     path = ROOT / "configs" / "gfpgan_v1.yaml"
     chosen = load_config(path, ["degradation=second_order"]).degradation
-    assert chosen.second_probability == 0.8
+    assert chosen.second_probability == 1 and chosen.second_blur_probability == 0.8
     changed = load_config(
         path, ["degradation={preset: second_order, noise_sigma: [1, 2]}"]
     ).degradation
     assert changed == dataclasses.replace(chosen, noise_sigma=(1.0, 2.0))
-    with pytest.raises(InputError, match="presets: paper, second_order"):
+    with pytest.raises(InputError, match="presets: mild, medium, heavy, paper, second_order"):
         load_config(path, ["degradation=magic"])

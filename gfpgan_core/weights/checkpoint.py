@@ -144,10 +144,19 @@ def save_decoder(state: dict[str, Tensor], path: Path) -> None:
     _save(state, path, {})
 
 
-def save_safetensors(network: GFPGAN, path: Path) -> None:
-    """Write the weights with their configuration, so that `load_file` needs nothing else."""
+def save_safetensors(
+    network: GFPGAN, path: Path, *, half: bool = False, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write the weights with their configuration, so that `load_file` needs nothing else.
+
+    Args:
+        half: as float16, half the bytes; they are read as float32 again.
+        notes: further metadata.
+    """
     metadata = {"generator_config": json.dumps(dataclasses.asdict(network.config))}
-    _save(network.state_dict(), path, metadata)
+    state = network.state_dict()
+    state = {name: value.half() for name, value in state.items()} if half else state
+    _save(state, path, dict(notes or {}) | metadata)
 
 
 def _save(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
