@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 import signal
 import stat
@@ -156,6 +157,9 @@ class RequestFiles:
         try:
             self._remove_all_but({Path(os.fspath(i)) for i in inputs if isinstance(i, os.PathLike)})
             yield
+        except InputError as error:
+            self._remove_all_but(set())
+            raise InputError(self._with_names_only(str(error))) from error
         except BaseException:
             self._remove_all_but(set())
             raise
@@ -165,6 +169,10 @@ class RequestFiles:
             with self._state:
                 self._running = False
             self._remove_later()
+
+    def _with_names_only(self, text: str) -> str:
+        """Return an error's text with the names of files in the folder in place of their paths."""
+        return re.sub(re.escape(str(self.folder)) + r"(/[^/\s:'\"]+)*/", "", text)
 
     def work_folder(self) -> Path:
         """An empty folder for the running request's own files."""

@@ -78,6 +78,14 @@ def test_a_request_finds_its_inputs_only_and_leaves_its_result_only(tmp_path: Pa
     assert _files(tmp_path) == []
 
 
+def test_errors_name_files_without_the_servers_folders(tmp_path: Path) -> None:
+    files = RequestFiles(1000, tmp_path)
+    with pytest.raises(InputError) as refused, files.request():
+        target = files.work_folder() / "restored.png"
+        raise InputError(f"{target} can't be written: No space left on device")
+    assert str(refused.value) == "restored.png can't be written: No space left on device"
+
+
 def test_the_next_download_removes_the_last_result(tmp_path: Path) -> None:
     files = RequestFiles(1000, tmp_path)
     with files.request():
