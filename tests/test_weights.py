@@ -1,152 +1,30 @@
-"""Downloads against a real local HTTP server that misbehaves, and checkpoints of every kind."""
+"""Checkpoints of every kind, read into networks and written."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.server
 import math
+import os
 import pickle
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, TINY, random_network
+from faults import full_disk, need_permissions, obeying_permissions, run_code
 from safetensors.torch import save_file
 
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.weights.checkpoint import save_safetensors
-from gfpgan_core.weights.download import cache_folder, fetch
+from gfpgan_core.weights.checkpoint import read_state, save_safetensors
 from gfpgan_core.weights.load import config_of, load, load_file
-from gfpgan_core.weights.releases import RELEASES, WeightFile, all_files
-
-CONTENT = bytes(range(256)) * 4096  # 1 MiB
-
-
-class FileServer:
-    """Serves CONTENT; `answers` says how each request, in turn, is treated."""
-
-    def __init__(self) -> None:
-        self.answers: list[str] = []
-        self.requests = 0
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests += 1
-                answer = outer.answers.pop(0) if outer.answers else "good"
-                if answer == "missing":
-                    self.send_error(404)
-                    return
-                body = CONTENT[::-1] if answer == "wrong" else CONTENT
-                body = body[:1000] if answer == "short" else body
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                # "dies": the connection breaks in the middle of the body
-                self.wfile.write(body[: len(body) // 2] if answer == "dies" else body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/model.pth"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def file(self) -> WeightFile:
-        sha256 = hashlib.sha256(CONTENT).hexdigest()
-        return WeightFile("model.pth", self.url, len(CONTENT), sha256, "MIT")
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    server = FileServer()
-    yield server
-    server.server.shutdown()
-
-
-def _left_in_cache() -> list[str]:
-    return sorted(p.name for p in cache_folder().iterdir() if not p.name.endswith(".lock"))
-
-
-def test_a_good_file_is_fetched_once(server: FileServer) -> None:
-    path = fetch(server.file, progress=False)
-    assert path.read_bytes() == CONTENT
-    assert fetch(server.file, progress=False) == path
-    assert server.requests == 1
-    assert _left_in_cache() == ["model.pth"]
-
-
-@pytest.mark.parametrize("answer", ["short", "wrong", "dies", "missing"])
-def test_a_bad_download_is_retried_then_refused_and_leaves_nothing(
-    server: FileServer, answer: str
-) -> None:
-    server.answers = [answer] * 3
-    with pytest.raises(WeightsError, match="3 attempts failed") as caught:
-        fetch(server.file, progress=False)
-    for part in ("model.pth", "1 MB", server.url, str(cache_folder()), "compact"):
-        assert part in str(caught.value)
-    assert server.requests == 3
-    assert _left_in_cache() == []
-
-
-def test_a_server_that_dies_midway_is_asked_again(server: FileServer) -> None:
-    server.answers = ["dies", "good"]
-    assert fetch(server.file, progress=False).read_bytes() == CONTENT
-    assert server.requests == 2
-
-
-def test_no_network_says_where_the_file_comes_from() -> None:
-    file = WeightFile("model.pth", "http://127.0.0.1:9/model.pth", 5_000_000, "0" * 64, "MIT")
-    with pytest.raises(WeightsError, match=r"5 MB.*127\.0\.0\.1:9/model.pth") as caught:
-        fetch(file, progress=False)
-    assert "--version compact" in str(caught.value)
-
-
-def test_offline_forbids_the_download(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
-    with pytest.raises(WeightsError, match="GFPGAN_OFFLINE"):
-        fetch(server.file)
-    assert server.requests == 0
-    cache_folder().mkdir(parents=True)
-    (cache_folder() / "model.pth").write_bytes(CONTENT)
-    assert fetch(server.file).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(
-    ("content", "text"), [(CONTENT[:-1], "1,048,575 bytes"), (CONTENT[::-1], "has sha256")]
-)
-def test_a_file_put_in_place_by_hand_is_verified(
-    server: FileServer, content: bytes, text: str
-) -> None:
-    cache_folder().mkdir(parents=True)
-    (cache_folder() / "model.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=text):
-        fetch(server.file)
-
-
-def test_two_processes_at_once_download_once(server: FileServer, tmp_path: Path) -> None:
-    script = (
-        "import sys; from gfpgan_core.weights.releases import WeightFile;"
-        "from gfpgan_core.weights.download import fetch;"
-        "f = WeightFile('model.pth', sys.argv[1], int(sys.argv[2]), sys.argv[3], 'MIT');"
-        "print(fetch(f, progress=False))"
-    )
-    file = server.file
-    command = [sys.executable, "-c", script, file.url, str(file.bytes), file.sha256]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    paths = {process.communicate(timeout=120)[0].strip() for process in processes}
-    assert paths == {str(cache_folder() / "model.pth")}
-    assert server.requests == 1
+from gfpgan_core.weights.releases import RELEASES, all_files
+from gfpgan_core.weights.stored import WeightsFile
 
 
 def test_every_release_names_a_whole_sha256_and_a_size() -> None:
@@ -165,10 +43,11 @@ def _prefixed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     [
         lambda state: {"params_ema": state, "params": {}},
         lambda state: {"params": state},
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"step": 1}},
         lambda state: state,
         _prefixed,
     ],
-    ids=["params_ema", "params", "bare", "module-prefix"],
+    ids=["params_ema", "params", "state_dict", "bare", "module-prefix"],
 )
 def test_pickled_weights_load_whatever_their_wrapping(
     wrap: Callable[[dict[str, torch.Tensor]], object], tmp_path: Path
@@ -268,3 +147,132 @@ def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -
     save_safetensors(network, tmp_path / "broken.safetensors")
     with pytest.raises(WeightsError, match=r"not finite in final_conv\.weight"):
         load_file(tmp_path / "broken.safetensors")
+
+
+def _swap(path: Path, other: Path) -> None:
+    other.replace(path)
+
+
+def _overwrite(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("attack", [_swap, _overwrite])
+def test_a_file_that_is_another_one_after_it_was_hashed_isnt_loaded(
+    attack: Callable[[Path, Path], None],
+    suffix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good, bad = tmp_path / f"good{suffix}", tmp_path / f"bad{suffix}"
+    for path, seed in ((good, 1), (bad, 2)):
+        if suffix == ".pth":
+            torch.save(random_network(seed).state_dict(), path)
+        else:
+            save_safetensors(random_network(seed), path)
+    sha256 = hashlib.sha256(good.read_bytes()).hexdigest()
+    hashed = WeightsFile.sha256
+
+    def hash_then_attack(file: WeightsFile) -> str:
+        found = hashed(file)
+        attack(good, bad)
+        return found
+
+    monkeypatch.setattr(WeightsFile, "sha256", hash_then_attack)
+    try:
+        state, _ = read_state(good, sha256)
+    except WeightsError as error:
+        assert attack is _overwrite and "it was changed while it was read" in str(error)
+    else:
+        assert attack is _swap
+        expected = random_network(1).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in state.items())
+
+
+def test_a_release_of_another_sha256_isnt_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "GFPGANv1.4.pth")
+    with pytest.raises(WeightsError, match=r"its sha256 is .* and should be 00000000") as caught:
+        read_state(tmp_path / "GFPGANv1.4.pth", "0" * 64)
+    file = RELEASES["v1.4"].file
+    assert file is not None
+    assert f"GFPGANv1.4.pth has 348,632,874 bytes and comes from {file.url}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"<html>Sign in</html>", "it is a web page, saved in place of the file"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 42\n", "a file of 42 bytes: run"),
+        (b"", "it is empty"),
+        (bytes(999), "its download wasn't completed"),
+        (b"\x1f\x8b\x08abc", "a gzip archive: unpack it first"),
+    ],
+)
+def test_a_file_of_ones_own_that_isnt_weights_is_called_what_it_is(
+    content: bytes, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=text):
+        load_file(tmp_path / "own.pth")
+
+
+def test_a_checkpoint_without_weights_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"optimizer": {"step": 1}, "epoch": 3}, tmp_path / "own.pth")
+    with pytest.raises(WeightsError, match=r"holds more than tensors: 'optimizer' is a dictionary"):
+        load_file(tmp_path / "own.pth")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull), tmp_path):
+        with pytest.raises(WeightsError, match=r"no regular file|Is a directory"):
+            load_file(path)
+
+
+_EXPORT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from conftest import random_network
+from gfpgan_core.errors import WeightsError
+from gfpgan_core.weights.checkpoint import read_state, save_safetensors
+try:
+    save_safetensors(random_network(2), Path(sys.argv[1]))
+except WeightsError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_an_export_to_a_full_disk_leaves_the_weights_before(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_safetensors(random_network(1), path)
+    before = path.read_bytes()
+    result = run_code(_EXPORT, path, before=full_disk(100_000))
+    assert "own.safetensors can't be written" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_kill_during_an_export_leaves_the_weights_before(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_safetensors(random_network(1), path)
+    before = path.read_bytes()
+    hold = "import os, time\ndef hold(*_):\n  print('held', flush=True)\n  time.sleep(9999)\n"
+    command = [sys.executable, "-c", f"{hold}os.fsync = hold\n{_EXPORT}", str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        process.kill()
+    assert path.read_bytes() == before
+    assert load_file(path).config.face_size_px == 64
+
+
+def test_an_export_to_a_read_only_folder_says_so(tmp_path: Path) -> None:
+    need_permissions(tmp_path)
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o555)
+    result = run_code(_EXPORT, folder / "own.safetensors", before=obeying_permissions)
+    folder.chmod(0o755)
+    assert "can't be written: [Errno 13] Permission denied" in result.stderr
+    assert "Traceback" not in result.stderr and list(folder.iterdir()) == []

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MAX_FILE_BYTES = 4 << 30
 """The largest release has 0.6 GiB."""
@@ -80,7 +81,7 @@ class WeightsFile:
                 f"it has {status.st_size:,} bytes; allowed are {MAX_FILE_BYTES:,}"
             )
         self.size = status.st_size
-        self._changed_ns = status.st_ctime_ns
+        self._status = status
 
     def read_at(self, start: int, size: int) -> bytes:
         """Return that many bytes, or those that there are."""
@@ -117,6 +118,8 @@ class WeightsFile:
         Raises:
             UnreadableError: the file has become shorter.
         """
+        import torch  # who only downloads does without
+
         raw = torch.empty(stored.extent, dtype=torch.uint8)
         self.file.seek(stored.start)
         buffer = memoryview(raw.numpy())  # type: ignore[arg-type]
@@ -129,13 +132,17 @@ class WeightsFile:
         return raw.view(stored.dtype).as_strided(stored.shape, stored.stride).contiguous()
 
     def check_unchanged(self) -> None:
-        """Compare the file's time of change with that at its opening.
+        """Compare the file's times with those at its opening.
 
         Raises:
             UnreadableError: it was written to meanwhile.
         """
-        status = os.fstat(self.file.fileno())
-        if (status.st_size, status.st_ctime_ns) != (self.size, self._changed_ns):
+        now, then = os.fstat(self.file.fileno()), self._status
+        # The time of the last change can't be set by anyone, but losing its name is a change, too.
+        same = now.st_mtime_ns == then.st_mtime_ns and (
+            now.st_ctime_ns == then.st_ctime_ns or now.st_nlink != then.st_nlink
+        )
+        if not same or now.st_size != self.size:
             raise UnreadableError("it was changed while it was read")
 
 

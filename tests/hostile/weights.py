@@ -334,7 +334,7 @@ def _configurations(state: dict[str, Tensor]) -> Iterator[Case]:
         "resampling": ("nearest", 3, None, ["bilinear"]),
         "residual": ("yes", 1, None),
         "level_factors": (5, [5], [[16]], [[16, "x"]], [[16, 1e9]], [[float("inf"), 1]],
-                          [[16, 8.0]], [[16, 1.0]] * 50_000),
+                          [[16, 8.0]], [[16, 1.0]] * 45_000),
         "unknown": (1,),
     }  # fmt: skip
     for field, values in changes.items():
