@@ -1,0 +1,94 @@
+"""Image files to pixels, whatever they are called and whoever sent them."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import warnings
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from gfpgan_core.bounds import MAX_IMAGE_BYTES
+from gfpgan_core.errors import InputError
+from gfpgan_core.images.opening import open_checked, pages_in
+from gfpgan_core.images.photo import Format, ImageU8, Photo
+from gfpgan_core.images.pixels import check_samples, to_rgb
+
+_FORMAT_OF: dict[str, Format] = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # the rest: png
+
+_MIN_DPI, _MAX_DPI = 1.0, 100_000.0
+
+
+def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
+    """Return the photo in a file's bytes, whatever the file is called.
+
+    16-bit and palette images become 8-bit, CMYK, Lab and other profiles sRGB; the camera's
+    orientation is applied. `page` chooses a frame of an animation or a page of a TIFF, from 1.
+
+    Raises:
+        InputError: no image, damaged, too large, too small or too costly, of samples without a
+            defined black and white, or without such a page. `name` is used in its text.
+    """
+    if not data:
+        raise InputError(
+            f"{name} is empty (0 bytes): give a JPEG, PNG, WebP, BMP, TIFF or GIF file"
+        )
+    image = open_checked(data, name, page)
+    check_samples(image, name)
+    file_format = _FORMAT_OF.get(image.format or "", "png")
+    dpi = _dpi(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rgb, alpha = to_rgb(image)
+    except MemoryError as error:
+        raise InputError(f"{name} needs more memory than there is: resize it first") from error
+    except Exception as error:  # a stranger's bytes make Pillow raise whatever there is
+        detail = f": {error}" if isinstance(error, OSError) and str(error) else ""
+        raise InputError(f"{name} is damaged or cut off{detail}") from error
+    return Photo(rgb, alpha, file_format, dpi, page, max(page, pages_in(data)))
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution in pixels per inch, if the file gives a usable one."""
+    value: Any = image.info.get("dpi")
+    try:
+        across, down = (float(number) for number in value)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    if not all(math.isfinite(d) and _MIN_DPI <= d <= _MAX_DPI for d in (across, down)):
+        return None
+    return across, down
+
+
+def read(path: Path, name: str | None = None, page: int = 1) -> Photo:
+    """Return the photo in a file, called `name` in error texts.
+
+    Raises:
+        InputError: as `decode`, or the file can't be read, is none, or is too large.
+    """
+    shown = name or path.name
+    try:
+        # Without waiting for the other end of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{shown} is no file, but a folder, pipe, socket or device")
+            if status.st_size > MAX_IMAGE_BYTES:
+                raise InputError(
+                    f"{shown} has {status.st_size} bytes; a photo may have at most"
+                    f" {MAX_IMAGE_BYTES}"
+                )
+            data = file.read(MAX_IMAGE_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from error
+    return decode(data, shown, page)
+
+
+def read_rgb(path: Path) -> ImageU8:
+    """Return the (H, W, 3) pixels of a file."""
+    return read(path).rgb
