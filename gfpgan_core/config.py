@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from gfpgan_core.bounds import MAX_OUTPUT_MEGAPIXELS, MAX_OUTPUT_SIDE_PX
 from gfpgan_core.errors import InputError
 
-MIN_SIDE_PX = 16
-MAX_SIDE_PX = 16_384
-MAX_INPUT_MEGAPIXELS = 64
-MAX_OUTPUT_MEGAPIXELS = 128
-MAX_OUTPUT_SIDE_PX = 32_000  # OpenCV resamples at most 32767
 MIN_SCALE, MAX_SCALE = 0.25, 8.0
+AUTO_SCALE = 2.0  # where it fits
 
 Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
 FaceChoice = Literal["all", "largest", "center"]
@@ -147,8 +145,11 @@ NetworkConfig = GeneratorConfig | RestoreFormerConfig
 class RestoreOptions:
     """What to do with one photo."""
 
-    scale: float = 2.0
-    """Side of the result relative to the input's: exactly round(side * scale) px."""
+    scale: float | Literal["auto"] = "auto"
+    """Side of the result relative to the input's: exactly round(side * scale) px.
+
+    `auto`: the largest up to 2 that fits into what a result may have.
+    """
     blend: float = 1.0
     """Share of the restored face: 0 leaves the faces as they are, 1 replaces them."""
     background: Background = "none"
@@ -162,11 +163,17 @@ class RestoreOptions:
     looked into the camera: a profile counts by its height, not by how near its eyes appear."""
     min_score: float = 0.5
     """Detections below it are left alone, 0..1."""
+    page: int = 1
+    """Of an animation or a TIFF of several pages, from 1."""
+    deinterlace: bool = False
+    """Take the even lines only, for a still from interlaced video; the others are interpolated."""
 
     def __post_init__(self) -> None:
         _require(
-            MIN_SCALE <= self.scale <= MAX_SCALE,  # refuses nan as well
-            f"scale is {self.scale}; allowed: {MIN_SCALE:g} to {MAX_SCALE:g}",
+            self.scale == "auto"
+            # refuses nan as well
+            or (not isinstance(self.scale, str) and MIN_SCALE <= self.scale <= MAX_SCALE),
+            f"scale is {self.scale}; allowed: {MIN_SCALE:g} to {MAX_SCALE:g}, or auto",
         )
         _require(0 <= self.blend <= 1, f"blend is {self.blend}; allowed: 0 to 1")
         _require(
@@ -182,23 +189,45 @@ class RestoreOptions:
             f"min_eye_distance_px is {self.min_eye_distance_px}; must not be negative",
         )
         _require(0 <= self.min_score <= 1, f"min_score is {self.min_score}; allowed: 0 to 1")
+        _require(self.page >= 1, f"page is {self.page}; allowed: 1 and above")
+
+    def scale_for(self, width: int, height: int) -> float:
+        """Return the scale of a photo's result: `auto` depends on its size."""
+        if self.scale != "auto":
+            return self.scale
+        fitting = largest_scale(width, height)
+        return AUTO_SCALE if fitting >= AUTO_SCALE else fitting
 
     def output_size_wh(self, width: int, height: int) -> tuple[int, int]:
-        """The result's size in pixels.
+        """Return the result's size in pixels.
 
         Raises:
             InputError: it is larger than allowed, or empty.
         """
-        size_wh = round(width * self.scale), round(height * self.scale)
+        scale = self.scale_for(width, height)
+        size_wh = round(width * scale), round(height * scale)
         _require(
             min(size_wh) >= 1,
-            f"scale {self.scale} makes {width}x{height} px vanish: enlarge it",
+            f"scale {scale} makes {width}x{height} px vanish: enlarge it",
         )
         _require(
             size_wh[0] * size_wh[1] <= MAX_OUTPUT_MEGAPIXELS * 1e6
             and max(size_wh) <= MAX_OUTPUT_SIDE_PX,
-            f"{width}x{height} px at scale {self.scale} makes {size_wh[0]}x{size_wh[1]} px; allowed"
+            f"{width}x{height} px at scale {scale:g} makes {size_wh[0]}x{size_wh[1]} px; allowed"
             f" are at most {MAX_OUTPUT_MEGAPIXELS} megapixels and {MAX_OUTPUT_SIDE_PX} px a side:"
-            " lower the scale or resize the photo first",
+            f" choose a scale of at most {largest_scale(width, height):g}, or resize the photo",
         )
         return size_wh
+
+
+def largest_scale(width: int, height: int) -> float:
+    """Return the largest scale whose result is allowed, in hundredths."""
+    by_area = math.sqrt(MAX_OUTPUT_MEGAPIXELS * 1e6 / (width * height))
+    by_side = MAX_OUTPUT_SIDE_PX / max(width, height)
+    hundredths = math.floor(100 * min(by_area, by_side))
+    # Rounding the sides up may pass the area by a little.
+    while round(width * hundredths / 100) * round(height * hundredths / 100) > (
+        MAX_OUTPUT_MEGAPIXELS * 1e6
+    ):
+        hundredths -= 1
+    return hundredths / 100

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +18,13 @@ from gfpgan_core.align import Crop, align
 from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background
 from gfpgan_core.choose import LeftAlone, choose
-from gfpgan_core.config import RestoreOptions
+from gfpgan_core.config import AUTO_SCALE, RestoreOptions
 from gfpgan_core.detect import FaceDetector, load_detector
 from gfpgan_core.detectors import Face
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 from gfpgan_core.images import ImageU8, Photo
+from gfpgan_core.images.incoming import AnyPhoto, as_photo, prepared, read_ahead
+from gfpgan_core.images.interlace import is_interlaced
 from gfpgan_core.masks import Masker, load_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
 from gfpgan_core.result import Restoration
@@ -36,14 +36,12 @@ from gfpgan_core.weights.load import Network, load, load_file
 _CPU_BATCH_FACES = 1
 _GPU_BATCH_FACES = 8
 
-# Photos that wait for a batch to fill, and that are decoded while the network runs.
+# Photos that wait for a batch to fill.
 _WAITING_MEGAPIXELS = 64
-_READ_AHEAD = 2
 
 FAILURES = (InputError, WeightsError, CropFailedError, MemoryError)
 """What can be wrong with one photo, while others can be restored."""
 
-AnyPhoto = Photo | ImageU8 | Path | str
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -120,7 +118,8 @@ class FaceRestorer:
             WeightsError: the background network's weights can't be had.
             CropFailedError: the network gave no usable result; nothing is returned unrestored.
         """
-        job = self._find_faces(_as_photo(photo), options or RestoreOptions())
+        options = options or RestoreOptions()
+        job = self._find_faces(as_photo(photo, options.page), options)
         return self._compose(job, self._restore_crops([job]))
 
     def restore_many(
@@ -133,7 +132,7 @@ class FaceRestorer:
         """
         options = options or RestoreOptions()
         waiting: list[_Job | Exception] = []
-        for read in _read_ahead(photos):
+        for read in read_ahead(photos, options.page):
             waiting.append(_attempt(self._read_and_find_faces, read, options))
             if _is_batch_full(waiting, self._batch_faces):
                 yield from self._restore_waiting(waiting)
@@ -169,7 +168,9 @@ class FaceRestorer:
     def _find_faces(self, photo: Photo, options: RestoreOptions) -> _Job:
         """Find and cut out the photo's faces; with `aligned`, the whole photo is the one crop."""
         height, width = photo.rgb.shape[:2]
-        job = _Job(photo, options, options.output_size_wh(width, height))
+        size_wh = options.output_size_wh(width, height)
+        photo = prepared(photo, options)
+        job = _Job(photo, options, size_wh)
         with job.clock("detection"):
             if options.aligned:
                 if height != width:
@@ -214,9 +215,8 @@ class FaceRestorer:
     def _compose(self, job: _Job, restored: list[ImageU8]) -> Restoration:
         """Paste the restored crops into the photo, at the size that was asked for."""
         photo, options, clock = job.photo, job.options, job.clock
-        if photo.is_grey:
-            restored = [images.grey(face) for face in restored]
         pixels = [crop.pixels for crop in job.crops]
+        restored = [images.keep_grey(*pair) for pair in zip(restored, pixels, strict=True)]
         with clock("background"):
             if options.aligned:  # the crop is all there is
                 mixed = cv2.addWeighted(restored[0], options.blend, pixels[0], 1 - options.blend, 0)
@@ -227,16 +227,29 @@ class FaceRestorer:
             if not options.aligned:
                 self._paste(canvas, job, restored)
             alpha = _resized_alpha(photo, job.size_wh)
+        scale = options.scale_for(photo.rgb.shape[1], photo.rgb.shape[0])
         return Restoration(
-            *(canvas, alpha, photo.format, job.faces, pixels, restored, clock.seconds),
+            canvas,
+            alpha,
+            photo.format,
+            job.faces,
+            pixels,
+            restored,
+            clock.seconds,
             left_alone=job.left_alone,
+            scale=scale,
+            is_scale_limited=options.scale == "auto" and scale < AUTO_SCALE,
+            dpi=photo.dpi and (photo.dpi[0] * scale, photo.dpi[1] * scale),
+            page=photo.page,
+            pages=photo.pages,
+            is_interlaced=is_interlaced(photo.rgb),
         )
 
     def _enlarge(self, photo: Photo, background: str, size_wh: tuple[int, int]) -> ImageU8:
         if background == "none":
             return np.asarray(geometry.resize(photo.rgb, size_wh), np.uint8)
         enlarged = load_background(background, self.device)(photo.rgb, size_wh)
-        return images.grey(enlarged) if photo.is_grey else enlarged
+        return images.keep_grey(enlarged, photo.rgb)
 
     def _paste(self, canvas: ImageU8, job: _Job, restored: list[ImageU8]) -> None:
         options = job.options
@@ -292,33 +305,6 @@ def _attempt(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) ->
         return function(*args, **kwargs)
     except Exception as error:
         return error
-
-
-def _read_ahead(photos: Iterable[AnyPhoto]) -> Iterator[Callable[[], Photo]]:
-    """Yield for each photo a function that returns it decoded, or raises its error.
-
-    Another thread decodes the next ones meanwhile.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as reader:
-        ahead: deque[Callable[[], Photo]] = deque()
-        for photo in photos:
-            ahead.append(reader.submit(_as_photo, photo).result)
-            if len(ahead) > _READ_AHEAD:
-                yield ahead.popleft()
-        yield from ahead
-
-
-def _as_photo(photo: AnyPhoto) -> Photo:
-    if isinstance(photo, (str, Path)):
-        return images.read(Path(photo))
-    if isinstance(photo, Photo):
-        return photo
-    if not (isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3) or (
-        photo.shape[2] != 3
-    ):
-        raise InputError("an image array must be RGB: uint8 of shape (height, width, 3)")
-    images.check_input_size(photo.shape[1], photo.shape[0])
-    return Photo(photo)
 
 
 def _resized_alpha(photo: Photo, size_wh: tuple[int, int]) -> ImageU8 | None:

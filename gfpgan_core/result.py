@@ -31,6 +31,17 @@ class Restoration:
     """Time spent in `detection`, `restoration`, `background` and `blending`."""
     left_alone: list[LeftAlone] = field(default_factory=list)
     """Faces that were found and not restored, with the reason."""
+    scale: float = 1.0
+    """Side of the result relative to the photo's."""
+    is_scale_limited: bool = False
+    """Whether scale `auto` had to be less than 2."""
+    dpi: tuple[float, float] | None = None
+    """Of the result: the photo's times the scale, so that it is printed as large."""
+    page: int = 1
+    pages: int = 1
+    """The page or frame that was restored, from 1, of how many in the file."""
+    is_interlaced: bool = False
+    """Whether the photo showed the combs of interlaced video, and still does in the result."""
 
     def save(self, path: Path | str) -> Path:
         """Write the image in the format of the path's suffix: png, jpg or webp.
@@ -49,7 +60,7 @@ class Restoration:
         Raises:
             InputError: the format can't hold the size.
         """
-        return images.encode(self.image, self.alpha, file_format)
+        return images.encode(self.image, self.alpha, file_format, self.dpi)
 
     def format_for(self, wanted: str) -> images.Format:
         """Return the format that `auto`, `png`, `jpg` or `webp` means for this result.

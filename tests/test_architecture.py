@@ -16,7 +16,7 @@ from scripts.draw_architecture import main as draw
 # From the ground up. A module belongs to the entry with the longest name that it starts with; it
 # may import what its own entry's modules offer (WITHIN) and everything in the layers before.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("gfpgan_core.errors",),
+    ("gfpgan_core.errors", "gfpgan_core.bounds"),
     (
         "gfpgan_core.config",
         "gfpgan_core.runtime",
@@ -46,6 +46,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Entries whose modules import each other: each of these has an order of its own.
 WITHIN = {
+    "gfpgan_core.images",
     "gfpgan_core.networks",
     "gfpgan_core.weights",
     "gfpgan_core.backends.cpu",

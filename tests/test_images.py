@@ -99,7 +99,7 @@ def test_first_frame_of_an_animation_counts() -> None:
         (_bytes(Image.new("RGB", (1, 1)), "PNG"), "1x1 px"),
         (_bytes(Image.fromarray(_gradient(400, 400)), "JPEG")[:3000], "cut off"),
         (_bytes(Image.effect_noise((80, 80), 50), "PNG")[:2000], "cut off"),
-        (png_header(300, 300)[:30], "no image, or cut off"),
+        (png_header(300, 300)[:30], "begins as a PNG file, but is damaged"),
         (_bytes(Image.new("F", (30, 30)), "TIFF"), "floating-point"),
     ],
     ids=["empty", "text", "huge", "long", "1x1", "cut-jpeg", "cut-png", "cut-header", "float"],
@@ -143,5 +143,5 @@ def test_is_grey_tells_grey_from_muted_colour() -> None:
     grey = np.repeat(_gradient()[..., :1], 3, axis=2)
     muted = grey.copy()
     muted[..., 2] //= 2
-    assert images.Photo(grey).is_grey
-    assert not images.Photo(muted).is_grey
+    assert images.is_grey(grey)
+    assert not images.is_grey(muted)

@@ -15,7 +15,8 @@ from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.images import ImageU8, Photo
-from gfpgan_core.pipeline import AnyPhoto, FaceRestorer
+from gfpgan_core.images.incoming import AnyPhoto
+from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.result import Restoration
 
 

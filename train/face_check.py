@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gfpgan_core import images
-from gfpgan_core.config import MIN_SIDE_PX
+from gfpgan_core.bounds import MIN_SIDE_PX
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import allowed_cores

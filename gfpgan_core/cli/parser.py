@@ -28,6 +28,13 @@ def _fetchable(name: str) -> str:
     return name
 
 
+def _scale(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; its result names the `command`."""
     name = Path(sys.argv[0]).name
@@ -59,7 +66,12 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="leave out what an earlier run has done")
     add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
     add("--weights", type=Path, metavar="FILE", help="weights of your own instead of a version")
-    add("--scale", type=float, default=2.0, help=f"{MIN_SCALE:g} to {MAX_SCALE:g}, default: 2")
+    add(
+        "--scale",
+        type=_scale,
+        default="auto",
+        help=f"{MIN_SCALE:g} to {MAX_SCALE:g}; default: auto, the largest up to 2 that fits",
+    )
     add("--background", choices=get_args(Background), default="none", help="default: none")
     add("--blend", type=float, default=1.0, help="0: faces unchanged, 1 (default): restored")
     add("--aligned", action="store_true", help="the inputs are aligned, square faces")
@@ -77,6 +89,8 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         help="default: auto",
     )
     add("--mask", choices=get_args(MaskKind), default="auto", help="default: auto")
+    add("--page", type=int, default=1, help="of an animation or a TIFF of several, default: 1")
+    add("--deinterlace", action="store_true", help="for a still from interlaced video")
     add("--format", choices=("auto", "png", "jpg", "webp"), default="auto", help="default: auto")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
     add("--json", action="store_true", help="report as lines of JSON")

@@ -157,7 +157,8 @@ class Report:
 
             found = f"{found}, {describe(result.left_alone)}"
         seconds = sum(result.seconds.values())
-        self._photo_line(f"{source}: {found}, {seconds:.1f} s -> {files[0]}", self.output)
+        parts = ", ".join([*_particulars(result), found, f"{seconds:.1f} s"])
+        self._photo_line(f"{source}: {parts} -> {files[0]}", self.output)
 
     def failed(self, source: Path | str, text: str) -> None:
         """Count a photo that could not be restored, and say why."""
@@ -190,6 +191,16 @@ class Report:
             self._bar.refresh()
 
 
+def _particulars(result: Restoration) -> Iterator[str]:
+    """Yield what the user may not expect, with the option that changes it."""
+    if result.pages > 1:
+        yield f"page {result.page} of {result.pages} (--page chooses)"
+    if result.is_interlaced:
+        yield "interlaced (--deinterlace removes the comb)"
+    if result.is_scale_limited:
+        yield f"scale {result.scale:g}, the largest that fits"
+
+
 class JsonReport(Report):
     """The same as lines of JSON on the standard output."""
 
@@ -203,6 +214,10 @@ class JsonReport(Report):
             "saved_faces": [str(path) for path in files[1:]],
             "width": width,
             "height": height,
+            "scale": result.scale,
+            "page": result.page,
+            "pages": result.pages,
+            "interlaced": result.is_interlaced,
             "faces": [
                 {"box": [round(float(side), 1) for side in face.box_xyxy], "score": face.score}
                 for face in result.faces

@@ -86,6 +86,8 @@ def _restore_options(options: argparse.Namespace) -> RestoreOptions:
         aligned=options.aligned,
         min_eye_distance_px=options.min_eye_distance,
         min_score=options.min_score,
+        page=options.page,
+        deinterlace=options.deinterlace,
     )
 
 

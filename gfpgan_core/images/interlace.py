@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gfpgan_core.images.photo import ImageU8
 
@@ -21,15 +22,15 @@ def is_interlaced(image: ImageU8) -> bool:
     """Return whether a picture shows the combs of interlaced video in motion."""
     if not 16 <= image.shape[0] <= _MAX_HEIGHT_PX:
         return False
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.int16)
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.int32)
     across_lines = _combed_share(luma)
     return across_lines > _COMBED_SHARE and across_lines > _COMBED_RATIO * _combed_share(luma.T)
 
 
-def _combed_share(luma: np.ndarray) -> float:
+def _combed_share(luma: NDArray[np.int32]) -> float:
     """Return the share of pixels that stand out from the lines above and below alike."""
-    step = np.diff(luma.astype(np.int32), axis=0)
-    return float(np.mean(-step[:-1] * step[1:] > _COMBED))
+    middle = luma[1:-1]
+    return float(np.mean((middle - luma[:-2]) * (middle - luma[2:]) > _COMBED))
 
 
 def deinterlace(image: ImageU8) -> ImageU8:

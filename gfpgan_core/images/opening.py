@@ -119,7 +119,7 @@ def _tiff_variant(file: BinaryIO) -> str:
             directory.load(file)
         numbers = [int(n) for n in tuple(directory[_TIFF_BITS])[:4]]
         photometric = int(directory[_TIFF_PHOTOMETRIC])
-        sample_format = int(tuple(directory.get(_TIFF_SAMPLE_FORMAT, (1,)))[0])
+        sample_format = int(next(iter(directory.get(_TIFF_SAMPLE_FORMAT, (1,)))))
         compression = int(directory.get(_TIFF_COMPRESSION, 1))
     except Exception:  # a damaged directory: whatever there is
         return ""

@@ -154,9 +154,7 @@ def _srgb_converter(image: Image.Image) -> Callable[[Image.Image], ImageU8]:
     return lambda band: np.asarray(band.convert("RGB"))
 
 
-def _converted(
-    band: Image.Image, mode: str, transform: ImageCms.ImageCmsTransform
-) -> ImageU8:
+def _converted(band: Image.Image, mode: str, transform: ImageCms.ImageCmsTransform) -> ImageU8:
     result = ImageCms.applyTransform(band if band.mode == mode else band.convert(mode), transform)
     assert result is not None  # it isn't done in place
     return np.asarray(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gfpgan_core.images.photo import ImageU8
 
@@ -36,7 +37,7 @@ def spread_colors(rgb: ImageU8, alpha: ImageU8) -> ImageU8:
     return result
 
 
-def _filled(rgb: ImageU8, clear: np.ndarray, mean: ImageU8) -> ImageU8:
+def _filled(rgb: ImageU8, clear: NDArray[np.bool_], mean: ImageU8) -> ImageU8:
     if clear.all():
         return np.broadcast_to(mean, rgb.shape)
     distance, nearest = cv2.distanceTransformWithLabels(
@@ -46,4 +47,4 @@ def _filled(rgb: ImageU8, clear: np.ndarray, mean: ImageU8) -> ImageU8:
     colors[nearest[~clear]] = rgb[~clear]
     filled = colors[nearest]
     filled[distance > _REACH_PX] = mean
-    return filled
+    return np.asarray(filled, np.uint8)
