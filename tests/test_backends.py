@@ -32,6 +32,10 @@ from gfpgan_core.weights.releases import RELEASES
 # Wide enough for Winograd, small enough for a test: 64 to 256 channels at 64 px.
 WIDE = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.5, style_features=64)
 
+# Sums in another order, of values about 1: 6e-5 on the processor that this was measured on, and
+# another's may be several times that. A wrong tap or tile gives 1e-2 and more.
+_ROUNDING = 5e-4
+
 
 def _bilinear_then_conv_ref(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The plain form: enlarge, then convolve with zeros beyond the border."""
@@ -89,7 +93,7 @@ def test_winograd_equals_the_plain_convolution(
     expected = _finished_ref(convolved, out_scale, bias, slope, noise)
     finish = winograd.Finish(out_scale, bias, slope, noise)
     found = winograd.convolve(image, winograd.transform_weight(weight), in_scale, finish)
-    assert (found - expected).abs().max() < 1e-4
+    assert (found - expected).abs().max() < _ROUNDING
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_nine_enlarged_taps_equal_the_plain_convolution(
     expected = _finished_ref(convolved, scale, bias, slope, noise)
     finish = winograd.Finish(scale, bias, slope, noise)
     found = winograd.enlarge_and_convolve(image, winograd.taps_of(weight)[None], finish)
-    assert (found - expected).abs().max() < 1e-4
+    assert (found - expected).abs().max() < _ROUNDING
 
 
 def _style_conv_ref(layer: StyleConv, x: Tensor, code: Tensor, noise: Tensor) -> Tensor:
@@ -140,7 +144,7 @@ def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
     layers.replace_modules(holder)
     assert holder[0] is not layer
     for form in (layer, holder[0]):
-        assert (form(x, code, noise) - expected).abs().max() < 1e-4
+        assert (form(x, code, noise) - expected).abs().max() < _ROUNDING
 
 
 @torch.no_grad()
@@ -173,7 +177,7 @@ def test_activations_after_a_convolution_are_computed_with_it() -> None:
     expected = plain(x)
     layers.replace_modules(plain)
     assert [type(m) for m in plain] == [layers.WinogradConv2d, nn.Identity] * 2
-    assert (plain(x) - expected).abs().max() < 1e-4
+    assert (plain(x) - expected).abs().max() < _ROUNDING
     small = torch.randn(1, 32, 5, 7)  # too small for Winograd
     assert plain(small).shape == (1, 32, 5, 7)
 

@@ -20,7 +20,9 @@ from gfpgan_core.weights import convert
 from gfpgan_core.weights.load import build, load_file, load_strictly
 from gfpgan_core.weights.releases import RELEASES
 
-TOLERANCE = 1e-4  # of about -1..1; float32 sums in another order
+# Of about -1..1. Float32 sums in another order: 5e-5 on the processor that this was measured on,
+# and another's may be several times that.
+TOLERANCE = 5e-4
 SHAPES = Path(__file__).parent / "data"
 
 SMALL = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.125, style_features=64)
