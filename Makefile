@@ -5,7 +5,7 @@ IMG ?= assets/sample_degraded.jpg
 OUTPUT ?= output
 PORT ?= 5000
 
-.PHONY: restore serve soak test train-smoke train-compact check bench
+.PHONY: restore serve soak test train-smoke train-compact check bench licenses
 
 restore: $(VENV)/.runtime
 	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
@@ -44,6 +44,10 @@ $(COMPACT)/faces/%/.done: | $(VENV)/.development
 # Upstream's gfpgan 1.3.8 and this package in turns; half an hour, and nothing else may run.
 bench: $(VENV)/.development
 	$(VENV)/bin/python -m scripts.benchmark --output docs/benchmark.json --chart docs/benchmark.png
+
+# docs/licenses.md anew, after a requirement has changed.
+licenses: $(VENV)/.development
+	$(VENV)/bin/python -m scripts.list_licenses
 
 check: $(VENV)/.development
 	$(VENV)/bin/ruff format --check .
