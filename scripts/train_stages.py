@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.runtime import keep_freed_memory
+from gfpgan_core.runtime import configure_process
 from train.config import load_config
 from train.loop import train
 from train.optimise import TrainingError
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, required=True, help="faces and runs lie here")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    keep_freed_memory()
+    configure_process()
     try:
         train_stages(options.schedule, options.folder)
     except (InputError, WeightsError, TrainingError) as error:

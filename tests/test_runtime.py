@@ -46,6 +46,23 @@ def test_a_process_bound_to_one_core_uses_one_thread(tmp_path: Path) -> None:
     assert result.stdout.endswith("threads 1\n")
 
 
+def test_a_smaller_omp_num_threads_is_kept() -> None:
+    """torchrun gives each of its processes its share of the cores by it."""
+    code = (
+        "from gfpgan_core.runtime import configure_process; configure_process();"
+        "import torch; print(torch.get_num_threads())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "1\n"
+
+
 _MEMORY_CODE = """
 import numpy as np
 from gfpgan_core import runtime

@@ -55,3 +55,15 @@ def test_an_export_that_cant_be_written_is_refused_before_the_training(
     assert main([*command, "--export", str(tmp_path / name)]) == 1
     assert f"--export {tmp_path / name}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_sets_its_threads_before_anything_else(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    monkeypatch.setattr("train.__main__.configure_process", lambda: order.append("threads"))
+    monkeypatch.setattr("train.loop.train", lambda _: order.append("training"))
+    path = tmp_path / "c.yaml"
+    path.write_text(f"run_folder: {tmp_path / 'run'}\ntrain_faces: {faces}\n")
+    assert main(["--config", str(path)]) == 0
+    assert order == ["threads", "training"]

@@ -44,12 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if options.export:
             _check_export(options.export)
+        configure_process()
         from train.loop import train
         from train.optimise import TrainingError
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
-    configure_process()
     try:
         weights = train(config)
         if options.export:
