@@ -7,13 +7,18 @@ forbidden, that must be all that stops them.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import PORTRAIT, ROOT
 from PIL import Image
@@ -26,8 +31,8 @@ _ACTIVATE = "source .venv/bin/activate"
 _LEFT_OUT = {
     "make test": "this is it",
     "cog ": "needs Docker",
-    "curl ": "needs the server of the command before, as tests/test_cog_train.py starts it",
-    "COG_": "runs until it is stopped: tests/test_server.py and tests/test_cog_train.py start it",
+    "curl ": "needs the server of the command before; tests/test_cog_train.py sends the same",
+    "make serve TRAIN": "as `make serve`; tests/test_cog_train.py trains over it",
     "GFPGAN_WEIGHTS_DIR=weights ": "downloads 500 MB into the project: `fetch` itself is tried",
 }
 _NEEDS_A_DOWNLOAD = ("python -m gfpgan_core fetch", "python -m train --config configs/finetune")
@@ -72,6 +77,30 @@ def clone(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Itera
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def server(clone: Path) -> Iterator[None]:
+    """What `make serve` starts, until the tests are done."""
+    with socket.socket() as port:
+        if port.connect_ex(("127.0.0.1", 5000)) == 0:
+            pytest.skip("port 5000 is taken on this machine")
+    script = f"{_ACTIVATE} && make serve"
+    process = subprocess.Popen(["bash", "-c", script], cwd=clone, start_new_session=True)
+    deadline = time.monotonic() + 300  # to end a hang
+    while _health() != "READY":
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    yield
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(60)
+
+
+def _health() -> str:
+    try:
+        return str(httpx.get("http://127.0.0.1:5000/health-check").json()["status"])
+    except httpx.TransportError:
+        return "AWAY"
+
+
 def _make_environment(folder: Path) -> None:
     """The environment that runs the tests, in the place where make looks for it."""
     if not (Path(sys.prefix) / "bin" / "activate").is_file():
@@ -95,7 +124,7 @@ def test_the_readme_activates_the_environment_before_it_is_needed() -> None:
 
 @pytest.mark.parametrize("command", _commands())
 def test_the_command_works_as_it_stands(
-    command: str, clone: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, clone: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     for start, reason in _LEFT_OUT.items():
         if command.startswith(start):
@@ -105,6 +134,10 @@ def test_the_command_works_as_it_stands(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     # Without the environment's programs, until the reader activates it.
     monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
+    if command == "make serve" or "examples/http_client.py" in command:
+        request.getfixturevalue("server")
+        if command == "make serve":
+            return
     is_active = _commands().index(command) > _commands().index(_ACTIVATE)
     script = f"{_ACTIVATE} && {command}" if is_active else command
     result = subprocess.run(
