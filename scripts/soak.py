@@ -207,6 +207,8 @@ class Soak:
                     self.statuses[self.server.kill_worker_and_restart()] += 1
             if number % 20 == 0:
                 self.memory.append((number, self.server.memory_mib()))
+            if number % 200 == 0:
+                print(f"request {number}: {len(self.faults)} faults so far", flush=True)
 
     def _take(self) -> int | None:
         with self.lock:
