@@ -40,4 +40,5 @@ MIN_EXPANSION_BYTES = 96 * 2**20  # which any archive may hold, however small it
 MAX_HEADER_BYTES = 64 * 2**10
 # Python's pax reader takes time that grows with the square of a run of digits.
 MAX_HEADER_DIGITS = 64
+MAX_HEADER_RECORDS = 64  # of a pax header; GNU tar and macOS write up to 20
 MAX_DIRECTORY_BYTES = 16 * 2**20  # a zip's list of entries: 20,000 with names of 700 bytes

@@ -12,20 +12,18 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import PORTRAIT
 from torch.utils.data import DataLoader
 
 from gfpgan_core import geometry, images
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
-from train import components, unpack
+from train import components
 from train.augmentation import AugmentationConfig
 from train.dataset import FaceDataset, Sample, StepSampler, collate, load_face
 from train.degradation_config import DegradationConfig
 from train.faces import Faces, open_faces
 from train.prepare import prepare_faces
-from train.unpack import unpack_images
 
 
 def _dataset(faces: Path) -> FaceDataset:
@@ -221,89 +219,6 @@ def test_boxes_are_read_from_our_own_upstreams_and_ffhqs_files(tmp_path: Path) -
     (tmp_path / "bad.json").write_text('{"a.png": {"nose": [1, 2, 3]}}')
     with pytest.raises(InputError, match=r"bad.json can't be read as component boxes"):
         components.load_boxes(tmp_path / "bad.json")
-
-
-def _archive(folder: Path, members: dict[str, bytes]) -> Path:
-    path = folder / "photos.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
-
-
-def test_unpacking_takes_images_and_passes_over_the_rest(tmp_path: Path) -> None:
-    data = PORTRAIT.read_bytes()
-    archive = _archive(
-        tmp_path,
-        {
-            "a/1.jpg": data,
-            "b/1.JPG": data,
-            "notes.txt": b"-",
-            "__MACOSX/a/._1.jpg": b"-",
-            ".hidden.png": b"-",
-        },
-    )
-    found = unpack_images(archive.rename(tmp_path / "no-suffix"), tmp_path / "out")
-    assert [path.read_bytes() == data for path in found] == [True, True]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [p.name for p in found]
-
-
-@pytest.mark.parametrize("name", ["../../evil.png", "/etc/evil.png", "..\\evil.png", "C:evil.png"])
-def test_unpacking_refuses_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
-    archive = _archive(tmp_path, {"good.png": b"x", name: b"x"})
-    with pytest.raises(InputError, match="leads out of its folder"):
-        unpack_images(archive, tmp_path / "deep" / "out")
-    assert not list(tmp_path.rglob("*.png")) and not (tmp_path / "deep" / "out").exists()
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_unpacking_refuses_links_and_devices(tmp_path: Path, kind: bytes) -> None:
-    path = tmp_path / "photos.tar"
-    with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("face.png")
-        member.type, member.linkname = kind, "/etc/passwd"
-        archive.addfile(member)
-    with pytest.raises(InputError, match="a link or device"):
-        unpack_images(path, tmp_path / "out")
-
-
-def test_unpacking_refuses_a_link_in_a_zip(tmp_path: Path) -> None:
-    path = tmp_path / "photos.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        member = zipfile.ZipInfo("face.png")
-        member.external_attr = 0o120777 << 16
-        archive.writestr(member, "/etc/passwd")
-    with pytest.raises(InputError, match="a link or device"):
-        unpack_images(path, tmp_path / "out")
-
-
-def test_unpacking_refuses_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = _archive(tmp_path, {"a.png": bytes(3 * 2**20)})
-    assert bomb.stat().st_size < 10_000
-    monkeypatch.setattr(unpack, "MAX_FILE_BYTES", 2**21)
-    with pytest.raises(InputError, match="more than 2 MiB"):
-        unpack_images(bomb, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(unpack, "MAX_FILE_BYTES", 2**30)
-    monkeypatch.setattr(unpack, "MAX_TOTAL_BYTES", 2**21)
-    with pytest.raises(InputError, match="the archive holds more than"):
-        unpack_images(bomb, tmp_path / "out")
-    monkeypatch.setattr(unpack, "MAX_FILES", 2)
-    many = _archive(tmp_path, {f"{i}.txt": b"" for i in range(3)})
-    with pytest.raises(InputError, match="more than 2 entries"):
-        unpack_images(many, tmp_path / "out")
-
-
-def test_damaged_and_foreign_archives_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.zip").write_bytes(b"Dear sir")
-    with pytest.raises(InputError, match="no zip or tar"):
-        unpack_images(tmp_path / "text.zip", tmp_path / "out")
-    data = _archive(tmp_path, {"a.png": PORTRAIT.read_bytes()}).read_bytes()
-    broken = bytearray(data)
-    broken[200:300] = bytes(100)
-    (tmp_path / "broken.zip").write_bytes(broken)
-    with pytest.raises(InputError, match="can't be read"):
-        unpack_images(tmp_path / "broken.zip", tmp_path / "out")
 
 
 def test_photos_become_aligned_faces_with_boxes(

@@ -2,111 +2,104 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
-import stat
-import tarfile
-import zipfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-from gfpgan_core import images
+from gfpgan_core.bounds import MAX_ARCHIVE_ENTRIES, MAX_ENTRY_BYTES
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of
+from train.archive import Allowance, Member, opened
 
-MAX_FILES = 20_000
-MAX_FILE_BYTES = 64 * 2**20
-MAX_TOTAL_BYTES = 8 * 2**30
+_logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES = 2**18
+_MAX_STEM = 60  # characters of a file's own name that are kept in ours
 
-
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    is_folder: bool
-    is_plain_file: bool
-    handle: Any
+# What reads a name: no other character can end a line, a folder or an encoding.
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
+_DRIVE = re.compile(r"[A-Za-z]:(?:$|[^0-9 ])")  # C:photo.png; "12:30 pm.jpg" has none
 
 
 def unpack_images(archive: Path, destination: Path) -> list[Path]:
-    """The image files of a zip or tar, written below `destination` and listed in order.
+    """Return the image files of a zip or tar, written below `destination`, in order.
 
-    Other files, hidden ones and macOS's doubles are passed over. Sizes are counted while writing:
-    what the archive says of itself isn't trusted.
+    What is an image is told by its content. Other files, hidden ones and macOS's doubles are
+    passed over, and counted in the log. Sizes are counted while writing: what the archive says of
+    itself isn't trusted. The files get plain names of ours, numbered: theirs may be of any length
+    and encoding.
 
     Raises:
         InputError: no archive, damaged, encrypted, or one that holds links, names that lead
             elsewhere, too many files or too many bytes. `destination` is then removed.
     """
     destination.mkdir(parents=True)
+    passed_over: Counter[str] = Counter()
     try:
-        with _opened(archive) as (members, open_member):
-            return list(_write_all(members, open_member, destination))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
-        shutil.rmtree(destination, ignore_errors=True)
-        raise InputError(
-            f"the archive can't be read: {error}. Send an undamaged .zip or .tar without a password"
-        ) from error
+        allowance = Allowance(archive.stat().st_size)
+        with opened(archive, allowance) as members:
+            images = list(_write_all(members, destination, allowance, passed_over))
     except InputError:
         shutil.rmtree(destination, ignore_errors=True)
         raise
+    except Exception as error:  # a stranger's bytes make the readers raise whatever there is
+        shutil.rmtree(destination, ignore_errors=True)
+        raise InputError(
+            "the archive is damaged, cut off or encrypted: send an undamaged .zip or .tar without a"
+            " password"
+        ) from error
+    reasons = ", ".join(f"{number} {reason}" for reason, number in passed_over.most_common())
+    passed = f"{passed_over.total()} passed over{': ' * bool(reasons)}{reasons}"
+    _logger.info("the archive holds %d images, %s", len(images), passed)
+    return images
 
 
-@contextmanager
-def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], Any]]:
-    """The members, and a function that opens one. The kind is told by content, not by name."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as found:
-            yield (_zip_member(info) for info in found.infolist()), found.open
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as found_tar:
-            yield (_tar_member(info) for info in found_tar), found_tar.extractfile
-    else:
-        raise InputError("train_data is no zip or tar of photos, or it is damaged at its start")
-
-
-def _zip_member(info: zipfile.ZipInfo) -> _Member:
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was made without Unix modes
-    return _Member(info.filename, info.is_dir(), kind in (0, stat.S_IFREG), info)
-
-
-def _tar_member(info: tarfile.TarInfo) -> _Member:
-    return _Member(info.name, info.isdir(), info.isfile(), info)
-
-
-def _write_all(members: Iterator[_Member], open_member: Any, destination: Path) -> Iterator[Path]:
-    total = 0
+def _write_all(
+    members: Iterator[Member], destination: Path, allowance: Allowance, passed_over: Counter[str]
+) -> Iterator[Path]:
     for count, member in enumerate(members, 1):
-        if count > MAX_FILES:
-            raise InputError(f"the archive holds more than {MAX_FILES} entries")
-        path = PurePosixPath(member.name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in member.name:
-            raise InputError(f"the archive names {member.name!r}, which leads out of its folder")
+        if count > MAX_ARCHIVE_ENTRIES:
+            raise InputError(f"the archive holds more than {MAX_ARCHIVE_ENTRIES} entries")
+        name = member.name.replace("\\", "/")
+        path = PurePosixPath(name)
+        shown = ascii(member.name[:80])
+        if path.is_absolute() or ".." in path.parts or _DRIVE.match(name):
+            raise InputError(f"the archive names {shown}, which leads out of its folder")
         if member.is_folder:
             continue
         if not member.is_plain_file:
-            raise InputError(f"the archive holds {member.name!r}, a link or device: send files")
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if hidden or path.suffix.lower() not in images.SUFFIXES:
+            raise InputError(f"the archive holds {shown}, a link or device: send files")
+        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+            passed_over["hidden"] += 1
             continue
-        # Numbered: names may differ only in what a file system ignores.
-        target = destination / f"{count:05d}_{path.name}"
-        with open_member(member.handle) as source:
-            total = _copy(source, target, member.name, total)
+        with member.open() as source:
+            head = source.read(HEAD_BYTES)
+            kind = kind_of(head)
+            if kind not in READABLE:
+                passed_over[f"{kind}, which is not read" if kind else "not images"] += 1
+                continue
+            target = destination / f"{count:05d}_{_plain(path)}"
+            _write(head, source, target, shown, allowance)
         yield target
 
 
-def _copy(source: IO[bytes], target: Path, name: str, total: int) -> int:
-    """Writes the file; the bytes written so far, this file's included."""
+def _plain(path: PurePosixPath) -> str:
+    """Return a file's name in a form that every file system and log takes."""
+    return _NOT_PLAIN.sub("_", path.stem)[:_MAX_STEM] + _NOT_PLAIN.sub("_", path.suffix)[:10]
+
+
+def _write(head: bytes, source: IO[bytes], target: Path, shown: str, allowance: Allowance) -> None:
     written = 0
     with target.open("wb") as file:
-        while chunk := source.read(_CHUNK_BYTES):
+        chunk = head
+        while chunk:
             written += len(chunk)
-            if written > MAX_FILE_BYTES:
-                raise InputError(f"{name!r} has more than {MAX_FILE_BYTES // 2**20} MiB")
-            if total + written > MAX_TOTAL_BYTES:
-                raise InputError(f"the archive holds more than {MAX_TOTAL_BYTES // 2**30} GiB")
+            if written > MAX_ENTRY_BYTES:
+                raise InputError(f"{shown} has more than {MAX_ENTRY_BYTES // 2**20} MiB")
+            allowance.take(len(chunk))
             file.write(chunk)
-    return total + written
+            chunk = source.read(_CHUNK_BYTES)
