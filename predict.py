@@ -11,7 +11,7 @@ import torch
 from cog import BaseRunner, Input, Path
 
 from gfpgan_core import images, serving
-from gfpgan_core.backends.kernels import compile_kernels
+from gfpgan_core.backends import compile_kernels
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gfpgan_core import compat, geometry
-from gfpgan_core.backends.layout import channels_last
+from gfpgan_core.backends import Runner, load_backend
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.tiling import even_parts
@@ -27,7 +27,7 @@ _TILE_PX = 400
 _MIN_TILE_PX = 64
 # Context around a tile that is computed and thrown away. SRVGGNetCompact sees as far as it has
 # convolutions: with that there are no seams. RRDBNet sees too far for that. Tiles of x4plus differ
-# from the whole picture by up to 74 grey levels at upstream's 10 px, at 18 and at 34; at 48 by 4 at
+# from the whole picture by up to 74 gray levels at upstream's 10 px, at 18 and at 34; at 48 by 4 at
 # most, and in 1 value of 4000 by more than 1.
 _CONTEXT_PX = 48
 
@@ -37,25 +37,27 @@ _NATIVE_SCALE = {"realesrgan-x4v3": 4, "realesrgan-x2plus": 2, "realesrgan-x4plu
 
 
 class BackgroundUpsampler:
-    """A Real-ESRGAN network and its scale; images in, images of any wanted size out."""
+    """A Real-ESRGAN network and its scale; images in, images of any wanted size out.
+
+    `run` takes tiles (N, 3, H, W) of 0..1, float32, and gives them `native_scale` times as large.
+    """
 
     def __init__(
         self,
-        network: nn.Module,
+        run: Runner,
         native_scale: int,
         device: str = "cpu",
         tile_px: int = _TILE_PX,
         context_px: int = _CONTEXT_PX,
     ) -> None:
-        self.network = network
-        self.dtype = next(network.parameters()).dtype
+        self.run = run
         self.native_scale = native_scale
         self.device = device
         self.tile_px = tile_px
         self.context_px = context_px
 
     def __call__(self, image: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
-        """(H, W, 3) RGB enlarged to `size_wh`; halves the tiles as long as memory runs out.
+        """Return (H, W, 3) RGB enlarged to `size_wh`; halve the tiles as long as memory runs out.
 
         Raises:
             MemoryError: even the smallest tiles don't fit.
@@ -87,7 +89,7 @@ class BackgroundUpsampler:
         for (y, bottom), (x, right) in itertools.product(rows, columns):
             top_seen, left_seen = self._seen_from(y), self._seen_from(x)
             part = image[top_seen : bottom + self.context_px, left_seen : right + self.context_px]
-            seen = self._run(part)
+            seen = self._run_padded(part)
             inner = seen[(y - top_seen) * scale :, (x - left_seen) * scale :]
             size = ((bottom - y) * scale, (right - x) * scale)
             result[y * scale : bottom * scale, x * scale : right * scale] = inner[
@@ -96,20 +98,21 @@ class BackgroundUpsampler:
         return result
 
     def _seen_from(self, start: int) -> int:
-        """Where a tile's context starts: a whole number of steps from the image's border, so that
-        what is padded at the far border is what the whole image would be padded by."""
+        """Return where a tile's context starts: a whole number of steps from the image's border.
+
+        So what is padded at the far border is what the whole image would be padded by.
+        """
         seen_from = max(start - self.context_px, 0)
         return seen_from - seen_from % _SIDE_MULTIPLE_PX
 
-    def _run(self, part: ImageU8) -> ImageU8:
-        """One tile through the network."""
+    def _run_padded(self, part: ImageU8) -> ImageU8:
+        """Return one tile enlarged, of any size."""
         height, width = part.shape[:2]
         missing = -height % _SIDE_MULTIPLE_PX, -width % _SIDE_MULTIPLE_PX
         padded = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
         planes = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))
-        batch = planes[None].to(self.device, self.dtype) / 255
-        output: Tensor = self.network(batch)
-        levels = output[0].float().clamp_(0, 1).mul_(255).round_().byte()
+        output = self.run(planes[None].to(self.device).float() / 255)
+        levels = output[0].clamp_(0, 1).mul_(255).round_().byte()
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
         scale = self.native_scale
         return np.asarray(enlarged[: height * scale, : width * scale], np.uint8)
@@ -124,7 +127,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 @cache
 def load_background(name: str, device: str = "cpu") -> BackgroundUpsampler:
-    """One of the Real-ESRGAN networks by name; loaded once in a process.
+    """Return one of the Real-ESRGAN networks by name; loaded once in a process.
 
     Raises:
         InputError: unknown name.
@@ -140,7 +143,7 @@ def load_background(name: str, device: str = "cpu") -> BackgroundUpsampler:
 def load_background_file(
     path: Path, native_scale: int, device: str = "cpu", sha256: str = ""
 ) -> BackgroundUpsampler:
-    """A Real-ESRGAN network from a file, RRDBNet or SRVGGNetCompact as its names tell.
+    """Return a Real-ESRGAN network from a file, RRDBNet or SRVGGNetCompact as its names tell.
 
     Raises:
         WeightsError: unreadable, of another kind, or not of the sha256 that is given.
@@ -148,20 +151,12 @@ def load_background_file(
     state, _ = read_state(path, sha256)
     network = _network_for(state, native_scale, path)
     load_strictly(network, state, path)
-    half = device != "cpu"
-    network = network.to(device, torch.float16 if half else torch.float32)
-    network.eval().requires_grad_(False)
-    channels_last(network)
-    context_px = _context_px(network)
-    if not half:
-        from gfpgan_core.backends.cpu.layers import accelerated  # numba takes a second to import
-
-        network = accelerated(network)
-    return BackgroundUpsampler(network, native_scale, device, context_px=context_px)
+    run = load_backend(network.requires_grad_(False), "auto", device)
+    return BackgroundUpsampler(run, native_scale, device, context_px=_context_px(network))
 
 
 def _context_px(network: nn.Module) -> int:
-    """How far the network sees, as far as that is worth while."""
+    """Return how far the network sees, as far as that is worth while."""
     convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
     return min(convolutions, _CONTEXT_PX)  # 3x3 and one after the other: a pixel each
 

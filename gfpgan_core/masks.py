@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from gfpgan_core import geometry, images
-from gfpgan_core.backends.cpu.parsenet import replace_parsenet_layers
-from gfpgan_core.backends.layout import channels_last
+from gfpgan_core.backends import Runner, load_backend
 from gfpgan_core.config import MaskKind
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
@@ -80,13 +79,25 @@ PARSERS = {
 }
 
 
+class _ClassScores(nn.Module):
+    """The first output, the classes' scores: facexlib's networks return more."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.network(x)[0]
+        return scores
+
+
 def template_masks(restored: list[ImageU8]) -> list[Mask]:
-    """The square of the template with feathered edges, for each crop."""
+    """Return the square of the template with feathered edges, for each crop."""
     return [_feather(np.ones(restored[0].shape[:2], np.float32))] * len(restored)
 
 
 def _feather(mask: Mask) -> Mask:
-    """The mask with its border cleared and its edges blurred; 0 on the outermost pixels."""
+    """Return the mask with a cleared border and blurred edges; 0 on the outermost pixels."""
     size_px = mask.shape[0]
     scale = size_px / geometry.TEMPLATE_SIZE_PX
     # The blur reaches 3 sigma: what stays after clearing that much fades out before the border.
@@ -99,7 +110,7 @@ def _feather(mask: Mask) -> Mask:
 
 
 def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
-    """A masker by name: `template`, or one that follows hair and jaw.
+    """Return a masker by name: `template`, or one that follows hair and jaw.
 
     `parsing` is ParseNet, upstream's; `parsing-fast` is BiSeNet, 20 times as fast on a CPU. `auto`
     is the fastest of these whose weights are there, else the template.
@@ -121,8 +132,8 @@ def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
     )
 
 
-def load_parser(parser: Parser, path: Path, device: str, sha256: str = "") -> nn.Module:
-    """The network with the weights in a file, ready to run.
+def load_parser(parser: Parser, path: Path, device: str, sha256: str = "") -> Runner:
+    """Return what runs the network with the weights in a file.
 
     Raises:
         WeightsError: the file doesn't fit, or hasn't the sha256 that is given.
@@ -130,14 +141,11 @@ def load_parser(parser: Parser, path: Path, device: str, sha256: str = "") -> nn
     network = parser.build()
     state, _ = read_state(path, sha256)
     load_strictly(network, state, path)
-    network.eval().requires_grad_(False)
-    replace_parsenet_layers(network)
-    channels_last(network)
-    return network.to(device)
+    return load_backend(_ClassScores(network.requires_grad_(False)), "auto", device)
 
 
-def parsing_masker(parser: Parser, network: nn.Module, device: str) -> Masker:
-    """The masker over a network: (N, 3, 512, 512) to a tuple of class scores (N, 19, 512, 512), ...
+def parsing_masker(parser: Parser, run: Runner, device: str) -> Masker:
+    """Return the masker over `run`: (N, 3, 512, 512) to the classes' scores (N, 19, 512, 512).
 
     The masks are cut out of the restored crop, not of the degraded one, as upstream's are.
     """
@@ -156,8 +164,7 @@ def parsing_masker(parser: Parser, network: nn.Module, device: str) -> Masker:
             ]
             batch = ((torch.stack(faces).to(device) + 1) / 2 - mean) / std
             with returning_freed_memory():  # ParseNet's blocks of many sizes: 350 MB less
-                scores = network(batch.contiguous(memory_format=torch.channels_last))[0]
-                classes = scores.argmax(dim=1).byte().cpu().numpy()
+                classes = run(batch).argmax(dim=1).byte().cpu().numpy()
             for face_classes in classes:
                 mask = _feather(np.isin(face_classes, parser.pasted_classes).astype(np.float32))
                 result.append(geometry.resize(mask, (size_px, size_px)))

@@ -274,7 +274,7 @@ def _background(who: str, folder: Path) -> Action:
     if who != "upstream":
         enlarge = load_background_file(folder / BACKGROUND, 4)
         if who == "untiled":
-            enlarge.network, enlarge.tile_px = upstream_background(), 10_000
+            enlarge.run, enlarge.tile_px = upstream_background(), 10_000
         return Action(lambda: enlarge(image, size_wh))
     network = _loaded(upstream_background(), folder / BACKGROUND, "params")
     from realesrgan import RealESRGANer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from gfpgan_core.backends.kernels import compile_kernels
+from gfpgan_core.backends import compile_kernels
 
 
 def main() -> None:

@@ -26,11 +26,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gfpgan_core.geometry", "gfpgan_core.compat", "gfpgan_core.networks"),
     ("gfpgan_core.images", "gfpgan_core.weights", "gfpgan_core.serving"),
-    ("gfpgan_core.backends.layout",),
+    ("gfpgan_core.backends.layout", "gfpgan_core.backends.replace"),
     ("gfpgan_core.backends.cpu",),
     ("gfpgan_core.backends.gpu", "gfpgan_core.backends.openvino"),
     ("gfpgan_core.backends",),
-    ("gfpgan_core.backends.kernels",),
     ("gfpgan_core.detectors",),
     ("gfpgan_core.detect",),
     ("gfpgan_core.choose", "gfpgan_core.align", "gfpgan_core.masks"),
@@ -86,6 +85,15 @@ def test_no_module_imports_a_private_name_of_another(path: Path) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
             private = [alias.name for alias in node.names if alias.name.startswith("_")]
             assert not private, f"{node.module}: {private}"
+
+
+def test_a_back_end_is_reached_through_one_door() -> None:
+    """Outside of the folder, only `gfpgan_core.backends` itself is imported."""
+    for path in sources():
+        module = module_name(path)
+        inside = {m for m in imported_modules(path) if m.startswith("gfpgan_core.backends.")}
+        if not module.startswith("gfpgan_core.backends"):
+            assert not inside, f"{module} imports {inside}"
 
 
 def test_networks_know_nothing_of_files() -> None:

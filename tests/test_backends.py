@@ -17,10 +17,11 @@ from conftest import ROOT, SAMPLE, random_network
 from torch import Tensor, nn
 
 from gfpgan_core import backends, images
-from gfpgan_core.backends import gpu, load_backend, openvino
+from gfpgan_core.backends import load_backend, openvino
 from gfpgan_core.backends.cpu import layers, winograd
 from gfpgan_core.backends.cpu.threads import threads
 from gfpgan_core.backends.gpu import GpuRunner
+from gfpgan_core.backends.replace import replace_layers
 from gfpgan_core.config import GeneratorConfig, NetworkConfig, RestoreFormerConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks import resample
@@ -72,7 +73,7 @@ def test_the_cheap_enlarging_convolution_has_the_plain_ones_gradients() -> None:
         assert torch.allclose(ours, plain, atol=1e-9)
 
 
-def _finished_ref(y: Tensor, scale: Tensor, bias: Tensor, slope: Tensor, noise: Tensor) -> Tensor:
+def _epilogue_ref(y: Tensor, scale: Tensor, bias: Tensor, slope: Tensor, noise: Tensor) -> Tensor:
     return F.prelu(scale[:, :, None, None] * y + bias[:, None, None] + noise, slope)
 
 
@@ -90,9 +91,9 @@ def test_winograd_equals_the_plain_convolution(
     bias, slope = torch.randn(channels[1]), torch.rand(channels[1])
     noise = torch.randn(2, 1, *size_hw)
     convolved = F.conv2d(in_scale[:, :, None, None] * image, weight, padding=1)
-    expected = _finished_ref(convolved, out_scale, bias, slope, noise)
-    finish = winograd.Finish(out_scale, bias, slope, noise)
-    found = winograd.convolve(image, winograd.transform_weight(weight), in_scale, finish)
+    expected = _epilogue_ref(convolved, out_scale, bias, slope, noise)
+    epilogue = winograd.Epilogue(out_scale, bias, slope, noise)
+    found = winograd.convolve(image, winograd.transform_weight(weight), in_scale, epilogue)
     assert (found - expected).abs().max() < _ROUNDING
 
 
@@ -110,9 +111,9 @@ def test_nine_enlarged_taps_equal_the_plain_convolution(
     bias, slope = torch.randn(channels[1]), torch.rand(channels[1])
     noise = torch.randn(1, 1, 2 * size_hw[0], 2 * size_hw[1])
     convolved = _bilinear_then_conv_ref(image, weight)
-    expected = _finished_ref(convolved, scale, bias, slope, noise)
-    finish = winograd.Finish(scale, bias, slope, noise)
-    found = winograd.enlarge_and_convolve(image, winograd.taps_of(weight)[None], finish)
+    expected = _epilogue_ref(convolved, scale, bias, slope, noise)
+    epilogue = winograd.Epilogue(scale, bias, slope, noise)
+    found = winograd.enlarge_and_convolve(image, winograd.taps_of(weight)[None], epilogue)
     assert (found - expected).abs().max() < _ROUNDING
 
 
@@ -141,7 +142,7 @@ def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
     noise = torch.randn(1, 1, side, side)
     expected = _style_conv_ref(layer, x, code, noise)
     holder = nn.ModuleList([layer])
-    layers.replace_modules(holder)
+    replace_layers(holder, layers.FAST_LAYERS)
     assert holder[0] is not layer
     for form in (layer, holder[0]):
         assert (form(x, code, noise) - expected).abs().max() < _ROUNDING
@@ -158,7 +159,7 @@ def test_pixelwise_layers_equal_the_plain_ones() -> None:
     arguments = ((x[:, 1:],), (x[:, :, :12, :8], code, small), (x, scale, shift))
     expected = [layer(*given) for layer, given in zip(modules, arguments, strict=True)]
     before = [tuple(value.clone() for value in given) for given in arguments[:2]]
-    layers.replace_modules(modules)
+    replace_layers(modules, layers.FAST_LAYERS)
     for layer, given, plain in zip(modules, arguments, expected, strict=True):
         assert (layer(*given) - plain).abs().max() < 1e-5
     for given, copies in zip(arguments, before, strict=False):
@@ -175,7 +176,7 @@ def test_activations_after_a_convolution_are_computed_with_it() -> None:
     )
     x = torch.randn(1, 32, 68, 72)
     expected = plain(x)
-    layers.replace_modules(plain)
+    replace_layers(plain, layers.FAST_LAYERS)
     assert [type(m) for m in plain] == [layers.WinogradConv2d, nn.Identity] * 2
     assert (plain(x) - expected).abs().max() < _ROUNDING
     small = torch.randn(1, 32, 5, 7)  # too small for Winograd
@@ -233,7 +234,7 @@ def test_every_release_runs_on_every_back_end(backend: str, config: NetworkConfi
     network = build(small).requires_grad_(False)
     upstream.fill_zeros(network)
     lq = _faces(small.face_size_px, 2)
-    expected = network(lq)[0]
+    expected = network(lq)
     found = load_backend(network, backend)(lq)
     assert (found - expected).norm() < 1e-4 * expected.norm()
 
@@ -332,22 +333,20 @@ def test_torch_has_its_threads_back_after_winograd() -> None:
     assert threads.count == 0
 
 
-def test_an_overflow_in_half_precision_is_met_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "inference_dtype", lambda device: torch.float16)
+def test_an_overflow_in_half_precision_is_met_in_float32() -> None:
     network = random_network(1).requires_grad_(False)
     network.stylegan_decoder.to_rgb1.bias.fill_(1e5)  # more than float16 holds
     lq = _faces(64, 2)
-    found = GpuRunner(network, "cpu", compiled=False)(lq)
+    found = GpuRunner(network, "cpu", compiled=False, dtype=torch.float16)(lq)
     assert found.isfinite().all()
-    assert torch.allclose(found, network(lq)[0], atol=1.0)  # of 1e5: float32's own rounding
+    assert torch.allclose(found, network(lq), atol=1.0)  # of 1e5: float32's own rounding
 
 
-def test_half_precision_is_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "inference_dtype", lambda device: torch.bfloat16)
+def test_half_precision_is_near_float32() -> None:
     network = random_network(1).requires_grad_(False)
     lq = _faces(64, 2)
-    found = GpuRunner(network, "cpu", compiled=False)(lq)
-    expected = network(lq)[0]
+    found = GpuRunner(network, "cpu", compiled=False, dtype=torch.bfloat16)(lq)
+    expected = network(lq)
     difference = (found - expected).square().mean().sqrt()
     assert 0 < difference < 0.05 * expected.std()
 
@@ -358,7 +357,7 @@ def test_the_gpu_gives_the_cpus_pictures() -> None:
         pytest.skip("needs a CUDA device")
     network = random_network(1, WIDE).requires_grad_(False)
     lq = _faces(64, 3)
-    expected = network(lq)[0]
+    expected = network(lq)
     on_gpu = random_network(1, WIDE).requires_grad_(False).to("cuda")
     for backend in ("torch", "compile"):
         found = load_backend(on_gpu, backend, "cuda")(lq)

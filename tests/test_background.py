@@ -16,12 +16,11 @@ from gfpgan_core.images import ImageU8
 
 
 class _Doubling(nn.Module):
-    """Nearest-neighbour enlargement that runs out of memory above a number of pixels."""
+    """Nearest-neighbor enlargement that runs out of memory above a number of pixels."""
 
     def __init__(self, limit_px: int, message: str) -> None:
         super().__init__()
         self.limit_px, self.message = limit_px, message
-        self.unused = nn.Parameter(torch.zeros(1))
         self.sizes: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,15 +16,13 @@ import torch
 from gfpgan_core.backends import load_backend
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.weights.load import build
-from gfpgan_core.backends.cpu.layers import accelerated
 from torch import nn
 config = GeneratorConfig(face_size_px=128, channel_multiplier=1, narrow=0.25, style_features=64)
 load_backend(build(config).eval(), "winograd")(torch.zeros(2, 3, 128, 128))
 original = GeneratorConfig(64, 1, 0.125, 64, resampling="fir")
 load_backend(build(original).eval(), "winograd")(torch.zeros(1, 3, 64, 64))
 convolutions = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.PReLU(64), nn.Conv2d(64, 64, 1))
-with torch.no_grad():
-    accelerated(convolutions.eval())(torch.zeros(1, 64, 64, 96))
+load_backend(convolutions, "winograd")(torch.zeros(1, 64, 64, 96))
 """
 
 

@@ -283,7 +283,7 @@ def _has_gradient(networks: Iterator[nn.Module] | list[nn.Module]) -> list[bool]
 def test_every_term_is_there_and_reaches_the_generator() -> None:
     network = random_network(0)
     batch, loss_networks = _batch(), _loss_networks()
-    image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
+    image, rgbs = network.forward_with_pyramid(batch.lq, noise_seeds=batch.noise_seed)
     found = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
     assert set(found) == TERMS
     for name in TERMS:
@@ -298,7 +298,7 @@ def test_gradients_flow_only_where_they_should() -> None:
     batch, loss_networks = _batch(), _loss_networks()
     learning = list(loss_networks.learning().values())
     loss_networks.set_learning(False)
-    image, rgbs = network(batch.lq, pyramid=True, noise_seeds=batch.noise_seed)
+    image, rgbs = network.forward_with_pyramid(batch.lq, noise_seeds=batch.noise_seed)
     losses = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
     torch.stack(list(losses.values())).sum().backward()
     assert _has_gradient([network]) == [True]

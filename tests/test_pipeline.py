@@ -211,7 +211,7 @@ def test_faces_of_several_photos_share_batches_and_one_that_fails_fails_alone(
     network = _Watched()
     restorer = FaceRestorer(network, load_detector("centerface"))  # type: ignore[arg-type]
     network.batches.clear()
-    restorer.run = lambda lq: network(lq)[0]
+    restorer.run = network
     list(restorer.restore_many([portrait, two_faces, portrait]))
     assert network.batches == [3, 1]
     dark = np.asarray(portrait // 6 + 1, np.uint8)

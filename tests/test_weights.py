@@ -65,7 +65,7 @@ def test_safetensors_carry_their_configuration(tmp_path: Path) -> None:
     loaded = load_file(tmp_path / "own.safetensors")
     assert loaded.config == network.config == dataclasses.replace(TINY, residual=True)
     lq = torch.rand(1, 3, 64, 64)
-    assert torch.allclose(loaded(lq)[0], network(lq)[0], atol=1e-5)
+    assert torch.allclose(loaded(lq), network(lq), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,12 @@ class RestorationTrainer:
 
     def _restore(self, batch: Sample, *, pyramid: bool) -> tuple[Tensor, list[Tensor]]:
         with self.accelerator.autocast():
-            image, rgbs = self.generator(batch.lq, pyramid=pyramid, noise_seeds=batch.noise_seed)
+            if pyramid:
+                image, rgbs = self.generator.forward_with_pyramid(
+                    batch.lq, noise_seeds=batch.noise_seed
+                )
+            else:
+                image, rgbs = self.generator(batch.lq, noise_seeds=batch.noise_seed), []
         return image.float(), rgbs
 
     def generator_losses(

@@ -94,7 +94,7 @@ def _pairs(
             for image in degraded_pair(faces, number, degradation, size_px)
         )
         with torch.no_grad():
-            image, _ = network(lq)
+            image = network(lq)
         yield (
             image,
             Sample(lq, gt, torch.from_numpy(boxes).float()[None].to(device), torch.zeros(1)),

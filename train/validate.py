@@ -125,7 +125,7 @@ def degraded_pair(
 @torch.no_grad()
 def restore(generator: GFPGAN, lq: ImageU8, device: torch.device | str) -> ImageU8:
     """The network's output for one degraded crop."""
-    image, _ = generator(images.to_pm1(lq)[None].to(device))
+    image = generator(images.to_pm1(lq)[None].to(device))
     return images.from_pm1(image[0].cpu())
 
 

@@ -1,4 +1,4 @@
-"""What runs a restoration network: the same pictures, at different speeds."""
+"""What runs a network: the same pictures, at different speeds. The only door to this folder."""
 
 from __future__ import annotations
 
@@ -9,18 +9,53 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from gfpgan_core.backends.cpu.parsenet import PARSENET_LAYERS
 from gfpgan_core.backends.gpu import GpuRunner
-from gfpgan_core.backends.layout import channels_last, image_of, twin
+from gfpgan_core.backends.layout import copy_sharing_weights, keeps_size, lay_out_channels_last
+from gfpgan_core.backends.replace import replace_layers
 from gfpgan_core.config import Backend, GeneratorConfig
 from gfpgan_core.errors import InputError
-from gfpgan_core.weights.load import Network
+from gfpgan_core.networks.gfpgan import GFPGAN
 
-# Aligned faces (N, 3, size, size) in -1..1 on the CPU to the restored ones, float32 on the CPU.
+# (N, C, H, W) float32 to what the network makes of it, float32, on the device of the input.
 Runner = Callable[[Tensor], Tensor]
 
+# Just wide and large enough that its levels of 32 and 64 px take every kernel.
+_KERNELS_CONFIG = GeneratorConfig(64, channel_multiplier=1, narrow=0.125, style_features=64)
 
-def chosen_backend(backend: str, device: str, network: Network) -> str:
-    """The back end that a name means; `auto` is the fastest of those with the plain one's result.
+
+def load_backend(network: nn.Module, backend: str = "auto", device: str = "cpu") -> Runner:
+    """Return a function that runs the network on a device, at the precision of that device.
+
+    The network's modules stay as they are; the back ends work on a copy. The copy shares the
+    weights, which are moved to the device and laid out anew in memory.
+
+    Args:
+        network: restores, enlarges or parses: one tensor in, one out.
+
+    Raises:
+        InputError: unknown, not installed, or not for this device or network.
+    """
+    backend = chosen_backend(backend, device, network)
+    if backend.startswith("openvino"):
+        from gfpgan_core.backends.openvino import load_openvino
+
+        return load_openvino(network, "bf16" if backend.endswith("bf16") else "f32")
+    network = copy_sharing_weights(network)
+    if backend == "winograd":
+        from gfpgan_core.backends.cpu.layers import run_on_own_threads  # numba takes a second
+
+        lay_out_channels_last(network)
+        return _on_cpu(run_on_own_threads(network))
+    replace_layers(network, PARSENET_LAYERS)
+    lay_out_channels_last(network)
+    if torch.device(device).type == "cpu":
+        return _on_cpu(network)
+    return GpuRunner(network.to(device), device, compiled=backend == "compile")
+
+
+def chosen_backend(backend: str, device: str, network: nn.Module) -> str:
+    """Return the back end that a name means; `auto` is the fastest with the plain one's result.
 
     Raises:
         InputError: unknown, not installed, or not for this device.
@@ -29,9 +64,7 @@ def chosen_backend(backend: str, device: str, network: Network) -> str:
         raise InputError(f"backend is {backend!r}; allowed: {', '.join(get_args(Backend))}")
     on_cpu = torch.device(device).type == "cpu"
     if backend == "auto":
-        # Winograd pays for wide layers only; `compact` has none.
-        wide = isinstance(network.config, GeneratorConfig) and network.config.narrow >= 0.5
-        return "winograd" if on_cpu and wide else "torch"
+        return "winograd" if on_cpu and _suits_winograd(network) else "torch"
     if on_cpu and backend == "compile":
         # Measured: slower than plain torch since the convolutions are cheap, 0.8 GiB more memory.
         raise InputError("backend 'compile' is for GPUs; on the CPU `winograd` is the fast one")
@@ -42,30 +75,32 @@ def chosen_backend(backend: str, device: str, network: Network) -> str:
     return backend
 
 
-def load_backend(network: Network, backend: str = "auto", device: str = "cpu") -> Runner:
-    """A runner of the network, whose modules stay as they are; the back ends work on a copy.
+def compile_kernels() -> None:
+    """Run each of the CPU's kernels once, so that numba compiles it, or reads it from its cache.
 
-    Its weights are shared with the copy, and only laid out anew in memory.
-
-    Raises:
-        InputError: unknown, not installed, or not for this device.
+    While an image is built, or at start: then not at the first photo. The cache is the folder that
+    `NUMBA_CACHE_DIR` names, else `__pycache__` beside the sources. It goes by the source's path and
+    content, numba's version and the processor.
     """
-    backend = chosen_backend(backend, device, network)
-    if torch.device(device).type != "cpu":
-        return GpuRunner(network, device, compiled=backend == "compile")
-    if backend.startswith("openvino"):
-        from gfpgan_core.backends.openvino import load_openvino
+    size_px = _KERNELS_CONFIG.face_size_px
+    load_backend(GFPGAN(_KERNELS_CONFIG), "winograd")(torch.zeros(1, 3, size_px, size_px))
 
-        return load_openvino(network, "bf16" if backend.endswith("bf16") else "f32")
-    channels_last(network)
-    run: nn.Module = image_of(twin(network))
-    if backend == "winograd":
-        from gfpgan_core.backends.cpu.layers import accelerated
 
-        run = accelerated(run)
+def _suits_winograd(network: nn.Module) -> bool:
+    """Return whether most of the network's time goes into wide 3x3 convolutions.
 
+    Measured: of the generators the wide ones' (`compact` has no wide layers); of the others those
+    that consist of nothing else, as Real-ESRGAN's do.
+    """
+    if isinstance(network, GFPGAN):
+        return network.config.narrow >= 0.5
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    return bool(convolutions) and all(keeps_size(conv, 3) for conv in convolutions)
+
+
+def _on_cpu(network: nn.Module) -> Runner:
     @torch.no_grad()
-    def restore(lq: Tensor) -> Tensor:
-        return run(lq.contiguous(memory_format=torch.channels_last))
+    def run(batch: Tensor) -> Tensor:
+        return network(batch.contiguous(memory_format=torch.channels_last))
 
-    return restore
+    return run

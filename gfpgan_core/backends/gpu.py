@@ -1,4 +1,4 @@
-"""Restoration networks on a GPU."""
+"""Networks on a GPU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gfpgan_core.backends.layout import channels_last, image_of, twin
 from gfpgan_core.runtime import inference_dtype
-from gfpgan_core.weights.load import Network
 
 _logger = logging.getLogger(__name__)
 
@@ -22,35 +20,41 @@ _GPU_BATCHES = (1, 2, 4, 8)
 class GpuRunner:
     """Half precision where the GPU has it, float32 again for a batch that overflows in it."""
 
-    def __init__(self, network: Network, device: str, *, compiled: bool) -> None:
+    def __init__(
+        self, network: nn.Module, device: str, *, compiled: bool, dtype: torch.dtype | None = None
+    ) -> None:
+        """Take a network on the device, with float32 weights.
+
+        Args:
+            dtype: of the fast run; None: what `inference_dtype` says.
+        """
         self.device = device
         self.network = network
-        self.dtype = inference_dtype(device)
-        channels_last(network)
+        self.dtype = inference_dtype(device) if dtype is None else dtype
         in_float32 = self.dtype == torch.float32
-        fast = twin(network) if in_float32 else copy.deepcopy(network).to(self.dtype)
-        self.fast: Callable[[Tensor], Tensor] = image_of(fast)
+        fast = network if in_float32 else copy.deepcopy(network).to(self.dtype)
+        self.fast: Callable[[Tensor], Tensor] = fast
         self.batches: tuple[int, ...] = ()
         if compiled:
             # CUDA graphs: no kernel of the small levels is long enough to hide its own launch.
-            self.fast = torch.compile(self.fast, mode="reduce-overhead", dynamic=False)
+            self.fast = torch.compile(fast, mode="reduce-overhead", dynamic=False)
             self.batches = _GPU_BATCHES
 
     @torch.no_grad()
-    def __call__(self, lq: Tensor) -> Tensor:
-        on_gpu = torch.device(self.device).type == "cuda"
-        if on_gpu:
-            lq = lq.pin_memory()
-        batch = lq.to(self.device, non_blocking=True)
-        small = batch.to(self.dtype, memory_format=torch.channels_last)
-        image = self._padded(small)[: len(lq)].float()
-        if not image.isfinite().all():
-            _logger.warning("%s overflowed: these faces are restored in float32", self.dtype)
-            image = self.network(batch)[0]
-        return image.cpu()
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Return the network's output in float32, on the device of the batch."""
+        on_device = batch
+        if torch.device(self.device).type == "cuda" and batch.device.type == "cpu":
+            on_device = batch.pin_memory().to(self.device, non_blocking=True)
+        small = on_device.to(self.device, self.dtype, memory_format=torch.channels_last)
+        output = self._padded(small)[: len(batch)].float()
+        if not output.isfinite().all():
+            _logger.warning("%s overflowed: this batch is computed in float32", self.dtype)
+            output = self.network(on_device.to(self.device))
+        return output.to(batch.device)
 
     def _padded(self, batch: Tensor) -> Tensor:
-        """The fast network's image, the batch filled up to a size that it was compiled for."""
+        """Return the fast network's output, the batch filled up to a size it was compiled for."""
         sizes = [size for size in self.batches if size >= len(batch)]
         if not sizes:
             return self.fast(batch)

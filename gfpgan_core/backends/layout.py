@@ -1,25 +1,31 @@
-"""Copies of a network over the same weights, and how those lie in memory."""
+"""Copies of a network that share its weights, and how those lie in memory."""
 
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gfpgan_core.weights.load import Network
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
-def twin(network: Network) -> Network:
-    """A copy of the modules over the same tensors: replacing some leaves the network alone."""
+def copy_sharing_weights(network: _Module) -> _Module:
+    """Return a copy of the modules, in eval mode, over the same tensors.
+
+    Replacing layers of the copy leaves the network as it is; moving or changing a weight changes it
+    in both.
+    """
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
-    return copy.deepcopy(network, shared)
+    return copy.deepcopy(network, shared).eval()
 
 
-def channels_last(network: nn.Module) -> None:
-    """Lays convolutions' weights out as channels_last: a third less time on the CPU, in place.
+def lay_out_channels_last(network: nn.Module) -> None:
+    """Rebind the weights of the network's convolutions to the same values laid out channels_last.
 
-    The values, and who holds the parameters, stay: no second copy of the weights in memory.
+    A third less time on the CPU. Who holds the parameters stays: no second copy of the weights in
+    memory.
     """
     for parameter in network.parameters():
         if parameter.ndim == 4:
@@ -29,16 +35,13 @@ def channels_last(network: nn.Module) -> None:
             parameter.data = laid_out[None]
 
 
-def image_of(network: nn.Module) -> nn.Module:
-    return _FirstOutput(network).eval()
-
-
-class _FirstOutput(nn.Module):
-    """A restoration network's image, without what training looks at besides."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, lq: Tensor) -> Tensor:
-        return self.network(lq)[0]
+def keeps_size(conv: nn.Conv2d, side: int) -> bool:
+    """Return whether `conv` is side x side and keeps the image's size, with zeros beyond it."""
+    return (
+        conv.kernel_size == (side, side)
+        and conv.stride == (1, 1)
+        and conv.padding == (side // 2, side // 2)
+        and conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+    )

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gfpgan_core.backends.layout import image_of, twin
+from gfpgan_core.backends.layout import copy_sharing_weights
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import release_freed_memory, switch_off_telemetry
@@ -23,8 +23,21 @@ from gfpgan_core.weights.load import Network
 _logger = logging.getLogger(__name__)
 
 
-def load_openvino(network: Network, precision: str) -> Callable[[Tensor], Tensor]:
-    """OpenVINO on the CPU; its model, and what it compiles, are kept in the cache folder."""
+def load_openvino(network: nn.Module, precision: str) -> Callable[[Tensor], Tensor]:
+    """Return a runner by OpenVINO on the CPU, which keeps what it compiles in the cache folder.
+
+    Args:
+        network: a restoration network: the model is made for one face of its size.
+        precision: "f32" or "bf16".
+
+    Raises:
+        InputError: another kind of network, or a processor without bfloat16 instructions.
+    """
+    if not isinstance(network, Network):
+        raise InputError(
+            f"the OpenVINO back ends run restoration networks, not {type(network).__name__}:"
+            " use auto"
+        )
     switch_off_telemetry()
     import openvino
 
@@ -60,7 +73,7 @@ def load_openvino(network: Network, precision: str) -> Callable[[Tensor], Tensor
 
 
 def _fingerprint(network: Network, version: str) -> str:
-    """Changes with the weights, the shape, the code that computes, and OpenVINO."""
+    """Return a name of the weights, the shape, the code that computes, and OpenVINO together."""
     digest = hashlib.sha256(f"{network.config} {version} {torch.__version__}".encode())
     for path in sorted((Path(__file__).parent.parent / "networks").glob("*.py")):
         digest.update(path.read_bytes())
@@ -80,7 +93,7 @@ def _save_openvino(network: Network, path: Path) -> None:
         warnings.simplefilter("ignore")  # tracing warns of every constant
         example = torch.zeros(1, 3, size, size)
         model = openvino.convert_model(
-            image_of(twin(network)), example_input=example, input=[1, 3, size, size]
+            copy_sharing_weights(network), example_input=example, input=[1, 3, size, size]
         )
     # The weights get their name first: where there is an .xml, its .bin is whole.
     with (

@@ -2,7 +2,7 @@
 
 Source: arXiv 2101.04061, figure 2. Attribute names are those of the clean releases' state dicts.
 One network serves the clean releases and the original v1: `GeneratorConfig.resampling` is the only
-difference left once v1's equalised learning rates are folded into its weights (see `convert`).
+difference left once v1's equalized learning rates are folded into its weights (see `convert`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ class UpBlock(nn.Module):
 
 
 class GFPGAN(nn.Module):
-    """Restores aligned faces."""
+    """Restores aligned faces.
+
+    The degraded crop goes down a U-Net to a style code for each layer of a StyleGAN2 decoder, and
+    up again to features that scale and shift the decoder's own (SFT), level by level.
+    """
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -81,20 +85,30 @@ class GFPGAN(nn.Module):
             self.condition_shift.append(_condition(width, sft_channels, bias=0.0))
         self._init_unet()
 
-    def forward(
-        self, lq: Tensor, *, pyramid: bool = False, noise_seeds: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The restored crops, and the U-Net's own images from 8 px up if `pyramid` is asked for.
+    def forward(self, lq: Tensor, *, noise_seeds: Tensor | None = None) -> Tensor:
+        """Return the restored crops (N, 3, size, size), about -1..1, unclipped.
 
         Args:
             lq: (N, 3, size, size) RGB in -1..1.
-            pyramid: return the images that the pyramid restoration loss compares (training).
             noise_seeds: (N,) integers: draw the decoder's noise anew from them (training);
                 without them the result is fixed.
-
-        Returns:
-            image (N, 3, size, size), about -1..1, unclipped; and the list of pyramid images.
         """
+        return self._restore(lq, noise_seeds, None)
+
+    def forward_with_pyramid(
+        self, lq: Tensor, *, noise_seeds: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return what `forward` does, and the U-Net's own images, one a level from 8 px up.
+
+        The pyramid restoration loss compares them (training).
+        """
+        pyramid: list[Tensor] = []
+        return self._restore(lq, noise_seeds, pyramid), pyramid
+
+    def _restore(
+        self, lq: Tensor, noise_seeds: Tensor | None, pyramid: list[Tensor] | None
+    ) -> Tensor:
+        """Return the restored crops; append the U-Net's images to `pyramid` if there is one."""
         feat = F.leaky_relu(self.conv_body_first(lq), 0.2)
         skips = []
         for down in self.conv_body_down:
@@ -106,18 +120,17 @@ class GFPGAN(nn.Module):
         style_codes = style_codes.unflatten(1, (-1, self.config.style_features))
 
         conditions = []
-        rgbs = []
         for i, up in enumerate(self.conv_body_up):
             feat = up(feat + skips[-1 - i])
             conditions.append((self.condition_scale[i](feat), self.condition_shift[i](feat)))
-            if pyramid:
-                rgbs.append(self.toRGB[i](feat))
+            if pyramid is not None:
+                pyramid.append(self.toRGB[i](feat))
 
         image = self.stylegan_decoder(style_codes, conditions, noise_seeds=noise_seeds)
-        return (image + lq if self.config.residual else image), rgbs
+        return image + lq if self.config.residual else image
 
     def _init_unet(self) -> None:
-        """An initialisation that trains from scratch: unit variance through the U-Net, SFT at rest.
+        """Initialize to train from scratch: unit variance through the U-Net, SFT at rest.
 
         Every sum of two branches (residual, U-Net skip) would double the variance, and SFT
         multiplies by it at each level. StyleGAN2 divides sums by sqrt(2); here the weights do.
@@ -144,7 +157,7 @@ class GFPGAN(nn.Module):
 
 
 def _he_init(conv: nn.Module, gain: float) -> None:
-    """He initialisation for a leaky ReLU of slope 0.2, times `gain`; biases zero."""
+    """Initialize for a leaky ReLU of slope 0.2 (He et al.), times `gain`; biases zero."""
     assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     nn.init.kaiming_normal_(conv.weight, a=0.2)
     with torch.no_grad():
@@ -153,7 +166,7 @@ def _he_init(conv: nn.Module, gain: float) -> None:
 
 
 def _condition(width: int, sft_channels: int, bias: float) -> nn.Sequential:
-    """Two convolutions from U-Net features to one SFT condition, which starts near `bias`."""
+    """Return convolutions from U-Net features to one SFT condition, which starts near `bias`."""
     first = nn.Conv2d(width, width, 3, padding=1)
     _he_init(first, 1.0)
     last = nn.Conv2d(width, sft_channels, 3, padding=1)

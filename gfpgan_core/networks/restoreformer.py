@@ -190,7 +190,11 @@ class VectorQuantizer(nn.Module):
 
 
 class RestoreFormer(nn.Module):
-    """Restores aligned faces; for inference with the official weights."""
+    """Restores aligned faces; for inference with the official weights.
+
+    An encoder's latents are replaced by their nearest codes, those of good faces, and decoded with
+    attention to the encoder's own features.
+    """
 
     def __init__(self, config: RestoreFormerConfig) -> None:
         super().__init__()
@@ -202,9 +206,8 @@ class RestoreFormer(nn.Module):
         self.quant_conv = nn.Conv2d(channels, channels, 1)
         self.post_quant_conv = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, lq: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(N, 3, size, size) RGB in -1..1 -> the same, unclipped; no pyramid."""
+    def forward(self, lq: Tensor) -> Tensor:
+        """Return the restored crops (N, 3, size, size) of RGB in -1..1, about -1..1, unclipped."""
         latent, level_context, middle_context = self.encoder(lq)
         quantized = self.quantize(self.quant_conv(latent))
-        image = self.decoder(self.post_quant_conv(quantized), level_context, middle_context)
-        return image, []
+        return self.decoder(self.post_quant_conv(quantized), level_context, middle_context)

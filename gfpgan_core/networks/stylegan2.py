@@ -132,7 +132,7 @@ class StyleConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Adds this level's colours to the enlarged image of the level below."""
+    """Adds this level's colors to the enlarged image of the level below."""
 
     def __init__(self, in_channels: int, style_features: int, resampling: str = "bilinear") -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class ToRGB(nn.Module):
         return self.onto(image, self.modulated_conv(x, style_code) + self.bias.to(x.dtype))
 
     def onto(self, image: Tensor | None, rgb: Tensor) -> Tensor:
-        """This level's colours on the enlarged image, if there is one."""
+        """This level's colors on the enlarged image, if there is one."""
         if image is None:
             return rgb
         return rgb + (bilinear(image, 2) if self.resampling == "bilinear" else fir_upsample(image))
@@ -227,7 +227,7 @@ class StyleGAN2Decoder(nn.Module):
             style_codes: (N, style_count, S), one code a layer.
             conditions: (sft_scale, sft_shift) a level from 8 px up, of half the level's channels.
             noise_seeds: (N,) integers on the CPU; noise is drawn anew for each (training), so that
-                an image doesn't depend on its neighbours in the batch. Without them the stored
+                an image doesn't depend on its neighbors in the batch. Without them the stored
                 noise is used, always the same.
         """
         device = style_codes.device

@@ -137,7 +137,7 @@ def read_decoder(path: Path) -> dict[str, Tensor]:
         WeightsError: unreadable, or of another form.
     """
     state, _ = read_state(path)
-    return convert.to_clean(state) if convert.is_equalised(state) else state
+    return convert.to_clean(state) if convert.is_equalized(state) else state
 
 
 def save_decoder(state: dict[str, Tensor], path: Path) -> None:

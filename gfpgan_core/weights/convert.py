@@ -1,7 +1,7 @@
-"""Weights of the equalised-learning-rate form turned into the clean form, with the same output.
+"""Weights of the equalized-learning-rate form turned into the clean form, with the same output.
 
 The original v1 and the `bilinear` networks that GFPGAN was trained as keep unit-variance weights
-and multiply them at run time (StyleGAN2's equalised learning rate), gain sqrt(2) in each leaky
+and multiply them at run time (StyleGAN2's equalized learning rate), gain sqrt(2) in each leaky
 ReLU, and divide each residual sum by sqrt(2). All of that is constant, so it folds into the
 weights; sequential layers lose their inner numbers on the way.
 """
@@ -46,7 +46,7 @@ _RULES: tuple[tuple[str, str, float, bool], ...] = (
 )
 
 
-def is_equalised(state: dict[str, Tensor]) -> bool:
+def is_equalized(state: dict[str, Tensor]) -> bool:
     """Whether a generator's or decoder's state dict is of the form that `to_clean` takes."""
     return "conv_body_first.0.weight" in state or "style_conv1.activate.bias" in state
 
@@ -84,7 +84,7 @@ def _convert(name: str, value: Tensor) -> tuple[str, Tensor]:
             if name.endswith("activate.bias"):
                 value = value.reshape(1, -1, 1, 1)
             return match.expand(clean_name), value if gain == 1 else value * gain
-    raise WeightsError(f"{name!r} is no weight of an equalised GFPGAN network")
+    raise WeightsError(f"{name!r} is no weight of an equalized GFPGAN network")
 
 
 def _require_values(name: str, value: Tensor, dimensions: int) -> None:

@@ -50,7 +50,7 @@ def load(version: str, device: str = "cpu") -> Network:
         state, _ = read_state(path)
     else:
         path, state = read_release(release.file)
-    if convert.is_equalised(state):
+    if convert.is_equalized(state):
         state = convert.to_clean(state)
     return _fill(release.config, state, path, device)
 
@@ -61,7 +61,7 @@ def load_file(
     """Return the network in a file of one's own: the outcome of a training, ours or upstream's.
 
     The configuration comes from a safetensors file's metadata, else from the shapes. Checkpoints
-    with equalised learning rates don't tell how they resample: `resampling` does, "bilinear" for
+    with equalized learning rates don't tell how they resample: `resampling` does, "bilinear" for
     upstream's GFPGANBilinear, "fir" for its GFPGANv1.
 
     Raises:
@@ -71,10 +71,10 @@ def load_file(
     if "generator_config" in metadata:
         config = _config_from_metadata(metadata["generator_config"], path)
     else:
-        equalised = convert.is_equalised(state)
-        state = convert.to_clean(state) if equalised else state
+        equalized = convert.is_equalized(state)
+        state = convert.to_clean(state) if equalized else state
         config = config_of(state, path)
-        if equalised:
+        if equalized:
             config = dataclasses.replace(config, resampling=resampling)
     network = _fill(config, state, path, device)
     assert isinstance(network, GFPGAN)

@@ -1,23 +1,24 @@
-"""A network's modules replaced by others that compute the same, faster on the CPU, in float32."""
+"""Layers that compute what a network's own compute, faster on the CPU, in float32."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gfpgan_core.backends.cpu.parsenet import PARSENET_LAYERS
 from gfpgan_core.backends.cpu.pointwise import convolve_1x1, scale_and_shift_half, to_few_channels
 from gfpgan_core.backends.cpu.threads import threads
 from gfpgan_core.backends.cpu.winograd import (
     TILE_PX,
-    Finish,
+    Epilogue,
     convolve,
     enlarge_and_convolve,
     taps_of,
     transform_weight,
 )
+from gfpgan_core.backends.layout import keeps_size
+from gfpgan_core.backends.replace import Place, Table, full_name, replace_layers
 from gfpgan_core.networks.resample import BilinearConv2d, LeakyConv2d
 from gfpgan_core.networks.stylegan2 import (
     ModulatedConv2d,
@@ -31,44 +32,24 @@ _MIN_CHANNELS = 32
 _MIN_SIDE_PX = 32
 
 
-def accelerated(network: nn.Module) -> nn.Module:
-    """The network, changed in place, as something to call: one tensor in, its own output out."""
-    replace_modules(network)
-    return _OnAllThreads(network)
+def run_on_own_threads(network: nn.Module) -> nn.Module:
+    """Replace the network's layers, in place, and return it as a module that takes the cores."""
+    replace_layers(network, FAST_LAYERS)
+    return _OnOwnThreads(network)
 
 
-class _OnAllThreads(nn.Module):
+class _OnOwnThreads(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Any:
-        with threads.taken():
+    def forward(self, x: Tensor) -> Tensor:
+        with threads.exclusive():
             return self.network(x)
 
 
-def replace_modules(network: nn.Module) -> None:
-    """Replaces, in place, the layers that this module computes faster."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BilinearConv2d):
-                setattr(module, name, TapsBilinearConv2d(child))
-            elif isinstance(child, StyleConv):
-                conv = child.modulated_conv
-                if not conv.upsample or conv.resampling == "bilinear":
-                    setattr(module, name, FastStyleConv(child))
-            elif isinstance(child, ToRGB):
-                setattr(module, name, FastToRGB(child))
-            elif isinstance(child, SpatialFeatureTransform):
-                setattr(module, name, FastFeatureTransform(child))
-            elif isinstance(child, nn.Conv2d) and _is_plain(child, 3):
-                setattr(module, name, WinogradConv2d(child, _slope_after(module, name, child)))
-            elif isinstance(child, nn.Conv2d) and _is_plain(child, 1):
-                setattr(module, name, PointwiseConv2d(child))
-
-
 class WinogradConv2d(nn.Module):
-    """What an `nn.Conv2d` (3x3, stride 1, padding 1) and a (P)ReLU after it compute."""
+    """Compute an `nn.Conv2d` (3x3, stride 1, padding 1) and a (P)ReLU after it."""
 
     def __init__(self, conv: nn.Conv2d, slope: Tensor | None = None) -> None:
         super().__init__()
@@ -76,22 +57,22 @@ class WinogradConv2d(nn.Module):
         out_channels = conv.out_channels
         self.slope = torch.ones(out_channels) if slope is None else slope.detach()
         bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
-        self._finish = Finish(torch.ones(1, out_channels), bias, self.slope)
+        self._epilogue = Epilogue(torch.ones(1, out_channels), bias, self.slope)
         self._in_scale = torch.ones(1, conv.in_channels)
         self._weight_u: Tensor | None = None  # made at the first image that is large enough
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _pays(x, self.conv.weight):
-            with threads.torchs():
+        if not should_use_winograd(x, self.conv.weight):
+            with threads.torch_threads():
                 y = F.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
             return F.prelu(y, self.slope.to(y.dtype))
         if self._weight_u is None:
             self._weight_u = transform_weight(self.conv.weight)
-        return convolve(x, self._weight_u, self._in_scale, self._finish)
+        return convolve(x, self._weight_u, self._in_scale, self._epilogue)
 
 
 class TapsBilinearConv2d(nn.Module):
-    """What a `BilinearConv2d` computes."""
+    """Compute a `BilinearConv2d`, whose weights it rebinds to its own layout."""
 
     def __init__(self, conv: BilinearConv2d) -> None:
         super().__init__()
@@ -99,17 +80,17 @@ class TapsBilinearConv2d(nn.Module):
         out_channels = conv.out_channels
         slope = torch.full((out_channels,), conv.slope)
         assert conv.bias is not None
-        self._finish = Finish(torch.ones(1, out_channels), conv.bias, slope)
-        self._taps = _lay_out_as_taps(conv.weight)[None]
+        self._epilogue = Epilogue(torch.ones(1, out_channels), conv.bias, slope)
+        self._taps = _rebind_as_taps(conv.weight)[None]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float32:
             return self.conv(x)
-        return enlarge_and_convolve(x, self._taps, self._finish)
+        return enlarge_and_convolve(x, self._taps, self._epilogue)
 
 
 class FastStyleConv(nn.Module):
-    """What a `StyleConv` computes."""
+    """Compute a `StyleConv`; rebind the weights of an enlarging one to its own layout."""
 
     def __init__(self, style_conv: StyleConv) -> None:
         super().__init__()
@@ -117,28 +98,30 @@ class FastStyleConv(nn.Module):
         conv: ModulatedConv2d = style_conv.modulated_conv
         self._bias = style_conv.bias.flatten()
         self._slope = torch.full((len(self._bias),), 0.2)
-        self._prepared = _lay_out_as_taps(conv.weight) if conv.upsample else None
+        self._prepared = _rebind_as_taps(conv.weight) if conv.upsample else None
         self._weight_energy = conv.weight_energy()
 
     def forward(self, x: Tensor, style_code: Tensor, noise: Tensor) -> Tensor:
         conv = self.style_conv.modulated_conv
-        if not (x.dtype == torch.float32 if conv.upsample else _pays(x, conv.weight[0])):
-            with threads.torchs():
+        if not (
+            x.dtype == torch.float32 if conv.upsample else should_use_winograd(x, conv.weight[0])
+        ):
+            with threads.torch_threads():
                 return self.style_conv(x, style_code, noise)
         style = conv.modulation(style_code)
         noise = self.style_conv.weight * noise
         demodulation = conv.demodulation(style, self._weight_energy)
-        finish = Finish(demodulation, self._bias, self._slope, noise)
+        epilogue = Epilogue(demodulation, self._bias, self._slope, noise)
         if self._prepared is None:
             self._prepared = transform_weight(conv.weight[0])
         if not conv.upsample:
-            return convolve(x, self._prepared, style, finish)
+            return convolve(x, self._prepared, style, epilogue)
         # The taps are smaller than the image: they are scaled, not the image.
-        return enlarge_and_convolve(x, style[:, :, None] * self._prepared, finish)
+        return enlarge_and_convolve(x, style[:, :, None] * self._prepared, epilogue)
 
 
 class FastToRGB(nn.Module):
-    """What a `ToRGB` computes."""
+    """Compute a `ToRGB`."""
 
     def __init__(self, to_rgb: ToRGB) -> None:
         super().__init__()
@@ -153,7 +136,7 @@ class FastToRGB(nn.Module):
 
 
 class FastFeatureTransform(nn.Module):
-    """What a `SpatialFeatureTransform` computes, in the place of its input."""
+    """Compute a `SpatialFeatureTransform` in place: its input is overwritten."""
 
     def __init__(self, transform: SpatialFeatureTransform) -> None:
         super().__init__()
@@ -166,7 +149,7 @@ class FastFeatureTransform(nn.Module):
 
 
 class PointwiseConv2d(nn.Module):
-    """What a 1x1 `nn.Conv2d` computes."""
+    """Compute a 1x1 `nn.Conv2d`."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -178,15 +161,8 @@ class PointwiseConv2d(nn.Module):
         return convolve_1x1(x, self.conv.weight, self.conv.bias)
 
 
-def _lay_out_as_taps(weight: Tensor) -> Tensor:
-    """The taps of a (1,) C_out, C_in, 3, 3 parameter, which becomes a view of them: one copy."""
-    taps = taps_of(weight.detach()[0] if weight.ndim == 5 else weight)
-    laid_out = taps.view(-1, 3, 3, taps.shape[1] // 9).permute(3, 0, 1, 2)
-    weight.data = laid_out[None] if weight.ndim == 5 else laid_out
-    return taps
-
-
-def _pays(x: Tensor, weight: Tensor) -> bool:
+def should_use_winograd(x: Tensor, weight: Tensor) -> bool:
+    """Return whether Winograd's method takes this input (N, C, H, W), and is the faster one."""
     height, width = x.shape[2:]
     return (
         x.dtype == torch.float32
@@ -197,14 +173,24 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _slope_after(parent: nn.Module, name: str, conv: nn.Conv2d) -> Tensor | None:
-    """(C_out,): of the activation that follows a convolution, which is taken out if it is apart."""
-    slopes = torch.ones(conv.out_channels)
-    if isinstance(conv, LeakyConv2d):
-        return slopes * conv.slope
+def _rebind_as_taps(weight: Tensor) -> Tensor:
+    """Return the taps of a (1,) C_out, C_in, 3, 3 parameter, and rebind it to a view of them.
+
+    So there is one copy of the weights in memory.
+    """
+    taps = taps_of(weight.detach()[0] if weight.ndim == 5 else weight)
+    laid_out = taps.view(-1, 3, 3, taps.shape[1] // 9).permute(3, 0, 1, 2)
+    weight.data = laid_out[None] if weight.ndim == 5 else laid_out
+    return taps
+
+
+def _take_activation_after(place: Place, conv: nn.Conv2d) -> Tensor | None:
+    """Return the slopes (C_out,) of the (P)ReLU after the convolution; put an `Identity` there."""
+    parent, name = place.parent, place.name
     if not isinstance(parent, nn.Sequential | nn.ModuleList) or not name.isdecimal():
         return None
     follower = parent[int(name) + 1] if int(name) + 1 < len(parent) else None
+    slopes = torch.ones(conv.out_channels)
     if isinstance(follower, nn.LeakyReLU):
         slopes = slopes * follower.negative_slope
     elif isinstance(follower, nn.PReLU):
@@ -215,12 +201,28 @@ def _slope_after(parent: nn.Module, name: str, conv: nn.Conv2d) -> Tensor | None
     return slopes
 
 
-def _is_plain(conv: nn.Conv2d, side: int) -> bool:
-    """Whether it keeps the image's size, with zeros beyond the border."""
-    return (
-        conv.kernel_size == (side, side)
-        and conv.stride == (1, 1)
-        and conv.padding == (side // 2, side // 2)
-        and conv.dilation == (1, 1)
-        and conv.groups == 1
-    )
+def _faster_conv(conv: nn.Conv2d, place: Place) -> nn.Module | None:
+    if keeps_size(conv, 3):
+        return WinogradConv2d(conv, _take_activation_after(place, conv))
+    return PointwiseConv2d(conv) if keeps_size(conv, 1) else None
+
+
+def _faster_leaky_conv(conv: LeakyConv2d, place: Place) -> nn.Module | None:
+    slope = torch.full((conv.out_channels,), conv.slope)
+    return WinogradConv2d(conv, slope) if keeps_size(conv, 3) else None
+
+
+def _faster_style_conv(layer: StyleConv, place: Place) -> nn.Module | None:
+    conv = layer.modulated_conv
+    can_take = not conv.upsample or conv.resampling == "bilinear"
+    return FastStyleConv(layer) if can_take else None
+
+
+FAST_LAYERS: Table = PARSENET_LAYERS | {
+    full_name(BilinearConv2d): lambda layer, place: TapsBilinearConv2d(layer),
+    full_name(StyleConv): _faster_style_conv,
+    full_name(ToRGB): lambda layer, place: FastToRGB(layer),
+    full_name(SpatialFeatureTransform): lambda layer, place: FastFeatureTransform(layer),
+    full_name(LeakyConv2d): _faster_leaky_conv,
+    full_name(nn.Conv2d): _faster_conv,
+}

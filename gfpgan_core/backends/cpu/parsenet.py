@@ -1,4 +1,4 @@
-"""ParseNet's layers replaced by others that compute the same without enlarging whole images."""
+"""ParseNet's layers, computed without enlarging and padding whole images, in plain torch."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gfpgan_core.backends.replace import Place, Replace
 from gfpgan_core.tiling import even_parts
 
 _PADDED_BYTES = 72 << 20  # of a padded image; larger ones are padded part by part
 
-
-def replace_parsenet_layers(network: nn.Module) -> None:
-    """Replaces ParseNet's layers, which enlarge and pad whole images before they convolve them."""
-    from facexlib.parsing.parsenet import ConvLayer
-
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, ConvLayer):
-                setattr(module, name, _faster(child))
+# What enlarges in facexlib's ParseNet: the first convolution and the shortcut of the decoder's
+# blocks. The layers themselves don't tell: they keep the enlarging in a lambda.
+_ENLARGING = ("conv1", "shortcut_func")
 
 
-def _faster(layer: Any) -> nn.Module:
-    """What a `ConvLayer` computes, its batch normalisation taken into the convolution."""
+def _faster_conv_layer(layer: Any, place: Place) -> nn.Module:
+    """Return what computes a `ConvLayer`, its batch normalization taken into the convolution."""
     conv, norm, activation = layer.conv2d, layer.norm.norm, layer.relu.func
     if isinstance(norm, nn.BatchNorm2d):
         conv = fuse_conv_bn_eval(conv, norm)
-    doubles = layer.scale_func(torch.zeros(1, 1, 1, 1)).shape[2] == 2
-    faster = NearestConv2d(conv) if doubles else ReflectedConv2d(conv)
-    # Where there is no activation (or normalisation), it multiplies by 1 instead: a copy of 64 MB.
+    enlarges = ".decoder." in f".{place.path}" and place.name in _ENLARGING
+    faster = NearestConv2d(conv) if enlarges else ReflectedConv2d(conv)
+    # Where there is no activation (or normalization), it multiplies by 1 instead: a copy of 64 MB.
     return nn.Sequential(faster, activation) if isinstance(activation, nn.Module) else faster
 
 
+PARSENET_LAYERS: dict[str, Replace] = {"facexlib.parsing.parsenet.ConvLayer": _faster_conv_layer}
+
+
 class NearestConv2d(nn.Module):
-    """`conv2d` (3x3) of an image doubled by repeating its pixels and padded by reflection.
+    """Convolve (3x3) an image doubled by repeating its pixels and padded by reflection.
 
     An output pixel sees 2x2 pixels of the small image, which ones its parity tells: four 2x2
     convolutions.
@@ -63,7 +61,7 @@ class NearestConv2d(nn.Module):
 
 
 class ReflectedConv2d(nn.Module):
-    """`conv2d` (3x3) of an image padded by reflection; a large one some rows at a time."""
+    """Convolve (3x3) an image padded by reflection; a large one some rows at a time."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -94,7 +92,10 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _pairs_summed(weight: Tensor, axis: int, parity: int) -> Tensor:
-    """Three taps to two along an axis: at even pixels the last two see the same, else the first."""
+    """Return two taps for three along an axis.
+
+    At even pixels the last two taps meet the same pixel of the small image, else the first two.
+    """
     first, middle, last = weight.split(1, axis)
     two = (first, middle + last) if parity == 0 else (first + middle, last)
     return torch.cat(two, axis)

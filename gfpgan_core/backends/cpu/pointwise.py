@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gfpgan_core.backends.cpu.kernel import kernel
 from gfpgan_core.backends.cpu.threads import in_parallel, threads
 from gfpgan_core.tiling import even_parts
 
@@ -18,7 +18,7 @@ def _rows_of(height: int) -> list[tuple[int, int]]:
     return even_parts(height, -(-height // (_PARTS_A_THREAD * max(1, threads.count))))
 
 
-@threads.taken()
+@threads.exclusive()
 def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`conv2d(image, weight, bias)` of (N, C_in, H, W) float32 and (C_out, C_in, 1, 1)."""
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
@@ -39,7 +39,7 @@ def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
-@threads.taken()
+@threads.exclusive()
 def to_few_channels(image: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """Each pixel of (N, C_in, H, W) times its image's weights, plus the bias.
 
@@ -55,13 +55,13 @@ def to_few_channels(image: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     for n in range(count):
 
         def work(rows: tuple[int, int], n: int = n) -> None:
-            _project(pixels[n], matrices[n], offset, *rows, result[n])  # type: ignore[call-arg]
+            _project(pixels[n], matrices[n], offset, *rows, result[n])
 
         in_parallel(work, _rows_of(height))
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
-@threads.taken()
+@threads.exclusive()
 def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """The second half of the channels times `scale` plus `shift`; overwrites the image if it can.
 
@@ -75,13 +75,13 @@ def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     for n in range(len(pixels)):
 
         def work(rows: tuple[int, int], n: int = n) -> None:
-            _scale_and_shift(pixels[n], factor[n], offset[n], *rows)  # type: ignore[call-arg]
+            _scale_and_shift(pixels[n], factor[n], offset[n], *rows)
 
         in_parallel(work, _rows_of(pixels.shape[1]))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _project(
     pixels: NDArray[np.float32],
     matrix: NDArray[np.float32],
@@ -100,7 +100,7 @@ def _project(
                 result[y, x, out] = total + bias[out]
 
 
-@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _scale_and_shift(
     pixels: NDArray[np.float32],
     scale: NDArray[np.float32],

@@ -21,15 +21,15 @@ _scratch = threading.local()
 
 
 class _Threads:
-    """Takes the cores from torch and BLAS for as long as a network runs by this module."""
+    """Takes the cores from torch and BLAS for as long as a network runs on our threads."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # how many threads they may use is the process's
-        self.count = 0  # outside of `taken`
+        self.count = 0  # outside of `exclusive`
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Torch and BLAS compute on the calling thread only; one caller at a time."""
+    def exclusive(self) -> Iterator[None]:
+        """Keep torch and BLAS to the calling thread meanwhile; one caller at a time."""
         with self._lock:
             if self.count:
                 yield
@@ -44,8 +44,8 @@ class _Threads:
                 self.count = 0
 
     @contextmanager
-    def torchs(self) -> Iterator[None]:
-        """Within `taken`, torch has them for a while; elsewhere it has them anyway."""
+    def torch_threads(self) -> Iterator[None]:
+        """Give torch the cores for a while within `exclusive`; elsewhere it has them anyway."""
         if not self.count:
             yield
             return
@@ -60,14 +60,14 @@ threads = _Threads()
 
 
 def scratch_of(size: int) -> NDArray[np.float32]:
-    """The thread's own memory, kept between layers, since fresh pages cost time."""
+    """Return `size` floats of the thread's own, kept between layers: fresh pages cost time."""
     if getattr(_scratch, "array", None) is None or _scratch.array.size < size:
         _scratch.array = np.empty(size, np.float32)
     return _scratch.array[:size]
 
 
 def in_parallel(work: Callable[[tuple[int, int]], None], parts: list[tuple[int, int]]) -> None:
-    """`work` on every part, on as many threads as torch uses, this one among them."""
+    """Call `work` on every part, on as many threads as torch uses, this one among them."""
     others = min(threads.count, len(parts)) - 1
     if others < 1:
         for part in parts:

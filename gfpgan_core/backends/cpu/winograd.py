@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gfpgan_core.backends.cpu.kernel import inlined, kernel
 from gfpgan_core.backends.cpu.threads import in_parallel, scratch_of, threads
 from gfpgan_core.tiling import even_parts
 
@@ -53,8 +53,16 @@ _G = torch.tensor(
 _2, _3, _4, _5, _8 = (np.float32(value) for value in (2, 3, 4, 5, 8))
 
 
+_Array = NDArray[np.float32]
+_Arrays = tuple[_Array, _Array, _Array, _Array]
+
+
+def _array(tensor: Tensor) -> _Array:
+    return tensor.detach().contiguous().numpy()
+
+
 @dataclass(frozen=True)
-class Finish:
+class Epilogue:
     """What follows a convolution: `leaky_relu(scale * y + bias + noise, slope)`."""
 
     scale: Tensor
@@ -66,11 +74,11 @@ class Finish:
     noise: Tensor | None = None
     """(N or 1, 1, H, W)."""
 
-    def of(self, n: int) -> tuple[NDArray[np.float32], ...]:
-        """Scale, bias, slope and noise of one image of the batch; no noise is an empty one."""
+    def for_image(self, n: int) -> _Arrays:
+        """Return scale, bias, slope and noise of one image of the batch; no noise is empty."""
         noise = torch.empty(0, 0) if self.noise is None else self.noise[n % len(self.noise), 0]
-        four = (self.scale[n % len(self.scale)], self.bias, self.slope, noise)
-        return tuple(value.detach().contiguous().numpy() for value in four)
+        scale = self.scale[n % len(self.scale)]
+        return _array(scale), _array(self.bias), _array(self.slope), _array(noise)
 
 
 def transform_weight(weight: Tensor) -> Tensor:
@@ -82,15 +90,15 @@ def transform_weight(weight: Tensor) -> Tensor:
     return (both @ taps).reshape(36, in_channels, out_channels)
 
 
-@threads.taken()
-def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, finish: Finish) -> Tensor:
+@threads.exclusive()
+def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, epilogue: Epilogue) -> Tensor:
     """`conv2d(in_scale * image, weight, padding=1)` and what follows it, in channels_last.
 
     Args:
         image: (N, C_in, H, W), float32, sides divisible by 4.
         weight_u: what `transform_weight` gives.
         in_scale: (N or 1, C_in).
-        finish: what follows.
+        epilogue: what follows.
     """
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, in_channels = pixels.shape
@@ -102,9 +110,11 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, finish: Finish) 
     parts = even_parts(tiles, min(most, -(-tiles // threads.count)))
     for n in range(count):
         scale = in_scale[n % len(in_scale)].detach().contiguous().numpy()
-        last = finish.of(n)
+        last = epilogue.for_image(n)
 
-        def work(part: tuple[int, int], n: int = n, scale: Any = scale, last: Any = last) -> None:
+        def work(
+            part: tuple[int, int], n: int = n, scale: _Array = scale, last: _Arrays = last
+        ) -> None:
             first, count = part[0], part[1] - part[0]
             split = 36 * count * in_channels
             scratch = scratch_of(split + 36 * count * out_channels)
@@ -112,7 +122,7 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, finish: Finish) 
             m = scratch[split:].reshape(36, count, out_channels)
             _transform_input(pixels[n], scale, first, v)
             np.matmul(v, u, out=m)
-            _transform_output(m, *last, first, result[n])  # type: ignore[call-arg]
+            _transform_output(m, *last, first, result[n])
 
         in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
@@ -123,14 +133,14 @@ def taps_of(weight: Tensor) -> Tensor:
     return weight.detach().permute(1, 2, 3, 0).flatten(1).contiguous()
 
 
-@threads.taken()
-def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
+@threads.exclusive()
+def enlarge_and_convolve(image: Tensor, taps: Tensor, epilogue: Epilogue) -> Tensor:
     """`conv2d(bilinear(image, 2), weight, padding=1)` and what follows it, in channels_last.
 
     Args:
         image: (N, C_in, H, W), float32.
         taps: (N or 1, C_in, 9 * C_out), what `taps_of` gives for each image, or for all.
-        finish: what follows.
+        epilogue: what follows.
     """
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, in_channels = pixels.shape
@@ -142,9 +152,11 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
     at_once = max(1, min(_ROWS_BYTES // (4 * row), parts[0][1]))
     for n in range(count):
         weight = taps[n % len(taps)].detach().contiguous().numpy()
-        last = finish.of(n)
+        last = epilogue.for_image(n)
 
-        def work(part: tuple[int, int], n: int = n, weight: Any = weight, last: Any = last) -> None:
+        def work(
+            part: tuple[int, int], n: int = n, weight: _Array = weight, last: _Arrays = last
+        ) -> None:
             line = np.empty((width, 3, out_channels), np.float32)
             # Products of the rows from `first` - 1 to `past`; two are there from the round before.
             rows = scratch_of((at_once + 2) * row).reshape(at_once + 2, width, 9 * out_channels)
@@ -158,21 +170,21 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, finish: Finish) -> Tensor:
                 products = rows[base : base + stop - start].reshape(-1, 9 * out_channels)
                 np.matmul(pixels[n, start:stop].reshape(-1, in_channels), weight, out=products)
                 by_tap = rows.reshape(at_once + 2, width, 9, out_channels)
-                _combine(by_tap, *last, first, past, line, result[n])  # type: ignore[call-arg]
+                _combine(by_tap, *last, first, past, line, result[n])
 
         in_parallel(work, parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
-@njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
-def _finished(y: float, scale: float, shift: float, slope: float) -> Any:
+@inlined
+def _apply_epilogue(y: float, scale: float, shift: float, slope: float) -> Any:
     y = y * scale + shift
     return y if y >= 0 else slope * y
 
 
-@njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
+@inlined
 def _bilinear_taps(odd: int, first: bool, last: bool) -> Any:
-    """The weights of three kernel taps, each at two neighbouring samples of the small image.
+    """The weights of three kernel taps, each at two neighboring samples of the small image.
 
     Output 2k + `odd` sees the enlarged samples 2k + odd - 1 to 2k + odd + 1; those before the
     first and after the last are zeros. In the order tap 0 at k-1, k; tap 1 at its two; tap 2 at
@@ -186,7 +198,7 @@ def _bilinear_taps(odd: int, first: bool, last: bool) -> Any:
     return _3 * w0, w0, quarter, three, _3 * w2, w2
 
 
-@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _combine(
     a: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -234,11 +246,13 @@ def _combine(
                 h2, r2 = line[x, 2, c], line[right, 2, c]
                 even = e[0] * l0 + e[1] * h0 + e[2] * l1 + e[3] * h1 + e[4] * h2 + e[5] * r2
                 odds = o[0] * l0 + o[1] * h0 + o[2] * h1 + o[3] * r1 + o[4] * h2 + o[5] * r2
-                result[out_row, 2 * x, c] = _finished(even, scale[c], bias[c] + n0, slope[c])
-                result[out_row, 2 * x + 1, c] = _finished(odds, scale[c], bias[c] + n1, slope[c])
+                result[out_row, 2 * x, c] = _apply_epilogue(even, scale[c], bias[c] + n0, slope[c])
+                result[out_row, 2 * x + 1, c] = _apply_epilogue(
+                    odds, scale[c], bias[c] + n1, slope[c]
+                )
 
 
-@njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
+@inlined
 def _bt(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
     """The paper's transposed B: six input samples."""
     return (
@@ -251,7 +265,7 @@ def _bt(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
     )
 
 
-@njit(inline="always", fastmath=True)  # type: ignore[untyped-decorator]
+@inlined
 def _at(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
     """The paper's transposed A: six products to four output samples."""
     even, odd = b + c, b - c
@@ -259,7 +273,7 @@ def _at(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
     return (a + even + even2, odd + _2 * odd2, even + _4 * even2, odd + _8 * odd2 + f)
 
 
-@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _transform_input(
     pixels: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -293,7 +307,7 @@ def _transform_input(
                 v[18 + j, tile, c], v[24 + j, tile, c], v[30 + j, tile, c] = r[3], r[4], r[5]
 
 
-@njit(nogil=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _transform_output(
     m: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -331,7 +345,7 @@ def _transform_output(
             for c in range(channels):
                 r = _at(d[i, 0, c], d[i, 1, c], d[i, 2, c], d[i, 3, c], d[i, 4, c], d[i, 5, c])
                 s, b, k = scale[c], bias[c], slope[c]
-                result[y, left, c] = _finished(r[0], s, b + n0, k)
-                result[y, left + 1, c] = _finished(r[1], s, b + n1, k)
-                result[y, left + 2, c] = _finished(r[2], s, b + n2, k)
-                result[y, left + 3, c] = _finished(r[3], s, b + n3, k)
+                result[y, left, c] = _apply_epilogue(r[0], s, b + n0, k)
+                result[y, left + 1, c] = _apply_epilogue(r[1], s, b + n1, k)
+                result[y, left + 2, c] = _apply_epilogue(r[2], s, b + n2, k)
+                result[y, left + 3, c] = _apply_epilogue(r[3], s, b + n3, k)

@@ -1,0 +1,23 @@
+"""numba's compiler with types: what it makes of a function keeps the function's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from numba import njit
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def kernel(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Compile a function at its first call, without the GIL; kept on disk for the next process."""
+    compiled: Any = njit(nogil=True, fastmath=True, cache=True)(function)
+    return cast(Callable[_P, _T], compiled)
+
+
+def inlined(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Compile a function into the kernels that call it."""
+    compiled: Any = njit(inline="always", fastmath=True)(function)
+    return cast(Callable[_P, _T], compiled)
