@@ -1,4 +1,4 @@
-"""How much a stranger's picture or archive may ask for: one table, each row with its reason.
+"""How much a stranger's picture, archive or weight file may ask for, each row with its reason.
 
 The goal: a file of less than 1 MB costs less than 10 s and 1 GiB, whatever is in it. Measured on
 two cores by `scripts/hostile.py`.
@@ -42,3 +42,12 @@ MAX_HEADER_BYTES = 64 * 2**10
 MAX_HEADER_DIGITS = 64
 MAX_HEADER_RECORDS = 64  # of a pax header; GNU tar and macOS write up to 20
 MAX_DIRECTORY_BYTES = 16 * 2**20  # a zip's list of entries: 20,000 with names of 700 bytes
+
+# Weight files
+
+MAX_STORED_BYTES = 4 * 2**30  # the largest release has 0.6 GiB
+MAX_DESCRIPTION_BYTES = 16 * 2**20  # names, shapes and types; a release has 0.2 MiB of them
+MAX_PICKLE_INSTRUCTIONS = 1_000_000  # a release has 30,000; a million take 2 s
+MAX_TENSORS = 20_000  # a release has 1,000
+MAX_TENSOR_NAME = 300  # characters
+MAX_CONFIG_LENGTH = 10_000  # characters of JSON that describe a network; ours have 250

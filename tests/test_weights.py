@@ -18,6 +18,7 @@ from conftest import ROOT, TINY, random_network
 from faults import full_disk, need_permissions, obeying_permissions, run_code
 from safetensors.torch import save_file
 
+from gfpgan_core import bounds
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
@@ -276,3 +277,12 @@ def test_an_export_to_a_read_only_folder_says_so(tmp_path: Path) -> None:
     folder.chmod(0o755)
     assert "can't be written: [Errno 13] Permission denied" in result.stderr
     assert "Traceback" not in result.stderr and list(folder.iterdir()) == []
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "own.pth"
+    with path.open("wb") as file:
+        file.write(b"PK\3\4")
+        file.truncate(bounds.MAX_STORED_BYTES + 1)  # a hole: no disk is used
+    with pytest.raises(WeightsError, match=r"has 4,294,967,297 bytes; allowed are 4,294,967,296"):
+        load_file(path)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gfpgan_core.bounds import MAX_TENSOR_NAME, MAX_TENSORS
 from gfpgan_core.errors import WeightsError
 from gfpgan_core.files import whole_file
 from gfpgan_core.networks.gfpgan import GFPGAN
@@ -27,8 +28,6 @@ from gfpgan_core.weights.torch_files import OLD_START, read_old, read_zip
 _STATE_KEYS = ("params_ema", "params", "state_dict")
 _PREFIX = "module."  # of data-parallel training
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64}
-_MAX_TENSORS = 20_000
-_MAX_NAME = 300
 
 
 def read_state(path: Path, sha256: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -93,11 +92,11 @@ def _state_dict(loaded: Any) -> dict[str, StoredTensor]:
         loaded = loaded if key is None else loaded[key]
     if not isinstance(loaded, dict) or not loaded:
         raise UnreadableError(f"it holds no state dict but {_description(loaded)}")
-    if len(loaded) > _MAX_TENSORS:
-        raise UnreadableError(f"it holds {len(loaded):,} entries; allowed are {_MAX_TENSORS:,}")
+    if len(loaded) > MAX_TENSORS:
+        raise UnreadableError(f"it holds {len(loaded):,} entries; allowed are {MAX_TENSORS:,}")
     state = {}
     for name, value in loaded.items():
-        if not isinstance(name, str) or len(name) > _MAX_NAME:
+        if not isinstance(name, str) or len(name) > MAX_TENSOR_NAME:
             raise UnreadableError(f"it holds no state dict: {str(name)[:80]!r} names no weight")
         if not isinstance(value, StoredTensor):
             raise UnreadableError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gfpgan_core.bounds import MAX_CONFIG_LENGTH
 from gfpgan_core.config import GeneratorConfig, NetworkConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
@@ -32,7 +33,6 @@ _FIELD_TYPES = {
     "mlp_layers": (int,),
     "residual": (bool,),
 }
-_MAX_CONFIG_LENGTH = 10_000  # ours have about 250 characters
 
 
 def load(version: str, device: str = "cpu") -> Network:
@@ -123,7 +123,7 @@ def config_of(state: dict[str, Tensor], path: Path) -> GeneratorConfig:
 
 def _config_from_metadata(text: str, path: Path) -> GeneratorConfig:
     try:
-        if len(text) > _MAX_CONFIG_LENGTH:
+        if len(text) > MAX_CONFIG_LENGTH:
             raise ValueError(f"the description has {len(text)} characters")
         fields = json.loads(text)
         for name, kind in _FIELD_TYPES.items():

@@ -17,9 +17,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from gfpgan_core.bounds import MAX_PICKLE_INSTRUCTIONS
 from gfpgan_core.weights.stored import StoredTensor, UnreadableError
-
-_MAX_INSTRUCTIONS = 1_000_000  # a release has 30,000
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def read_pickle(file: BinaryIO, locate: Locate | None = None) -> Any:
     machine = _Machine(locate)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count > _MAX_INSTRUCTIONS:
+            if count > MAX_PICKLE_INSTRUCTIONS:
                 raise UnreadableError("it has too many instructions")
             machine.step(opcode.name, argument)
         return machine.stack[-1]

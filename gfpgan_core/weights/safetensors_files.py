@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gfpgan_core.bounds import MAX_DESCRIPTION_BYTES
 from gfpgan_core.weights.stored import (
     StoredTensor,
     UnreadableError,
@@ -18,7 +19,6 @@ from gfpgan_core.weights.stored import (
     contiguous_stride,
 )
 
-_MAX_HEADER_BYTES = 16 << 20
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -41,7 +41,7 @@ def read_header(file: WeightsFile) -> tuple[dict[str, StoredTensor], dict[str, s
         UnreadableError: damaged.
     """
     size = int.from_bytes(file.read_at(0, 8), "little")
-    if size > min(_MAX_HEADER_BYTES, file.size - 8):
+    if size > min(MAX_DESCRIPTION_BYTES, file.size - 8):
         raise UnreadableError("it is cut off or damaged: its header reaches beyond its end")
     try:
         header = json.loads(file.read_at(8, size).decode())

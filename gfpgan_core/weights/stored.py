@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from gfpgan_core.bounds import MAX_STORED_BYTES
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-MAX_FILE_BYTES = 4 << 30
-"""The largest release has 0.6 GiB."""
 _MAX_DIMENSIONS = 8
 _MAX_SIDE = 1 << 40
 _CHUNK_BYTES = 1 << 20
@@ -76,9 +76,9 @@ class WeightsFile:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is no regular file")
-        if status.st_size > MAX_FILE_BYTES:
+        if status.st_size > MAX_STORED_BYTES:
             raise UnreadableError(
-                f"it has {status.st_size:,} bytes; allowed are {MAX_FILE_BYTES:,}"
+                f"it has {status.st_size:,} bytes; allowed are {MAX_STORED_BYTES:,}"
             )
         self.size = status.st_size
         self._status = status

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from gfpgan_core.bounds import MAX_DESCRIPTION_BYTES
 from gfpgan_core.weights.pickles import read_pickle
 from gfpgan_core.weights.stored import UnreadableError, WeightsFile
 
-_MAX_PICKLE_BYTES = 16 << 20  # names and shapes; a release has 0.2 MiB
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: signature, lengths of name and extra
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 OLD_START = b"\x80\x02\x8a\x0a" + _OLD_MAGIC.to_bytes(10, "little")
@@ -66,7 +66,7 @@ def read_zip(file: WeightsFile) -> Any:
         return start
 
     start, size = span("data.pkl")
-    if size > _MAX_PICKLE_BYTES:
+    if size > MAX_DESCRIPTION_BYTES:
         raise UnreadableError(f"its names and shapes take {size:,} bytes")
     return read_pickle(io.BytesIO(file.read_at(start, size)), locate)
 
@@ -80,7 +80,7 @@ def read_old(file: WeightsFile) -> Any:
     Raises:
         UnreadableError: damaged.
     """
-    head = io.BytesIO(file.read_at(0, _MAX_PICKLE_BYTES))
+    head = io.BytesIO(file.read_at(0, MAX_DESCRIPTION_BYTES))
     for _ in range(3):
         read_pickle(head)
     start = head.tell()
