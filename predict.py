@@ -12,6 +12,7 @@ from cog import BaseRunner, Input, Path
 
 from gfpgan_core import images, serving
 from gfpgan_core.backends import compile_kernels
+from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
@@ -94,7 +95,7 @@ class Predictor(BaseRunner):
         ),
     ) -> Path:
         """Return the restored photo, round(side * scale) pixels large."""
-        with serving.errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
+        with errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
             options = RestoreOptions(
                 scale=scale,
                 blend=blend,

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+from gfpgan_core.errors import InputError
 
 MAX_PHOTO_BYTES = 256 * 2**20
 """Of a photo: 64 megapixels of 16-bit RGB take 384 MB without compression, in no usual file."""
@@ -295,52 +295,3 @@ def remove_abandoned(parent: Path) -> None:
             with (folder / "lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def errors_for_clients(without_weights: str) -> Iterator[None]:
-    """Within, errors become ones whose text a client may read and can use.
-
-    `InputError` passes. Of all else the server's log gets the details, such as paths.
-
-    Args:
-        without_weights: What a client can do where the server lacks the weights it asked for.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except WeightsError as error:
-        _logger.warning("weights: %s", error)
-        raise InputError(
-            f"this server can't use the weights that the request needs: {without_weights}, or ask"
-            " who runs it"
-        ) from None
-    except CropFailedError as error:
-        _logger.warning("a face failed: %s", error)
-        raise InputError(
-            "the network gave no usable result for a face: try another version"
-        ) from None
-    except OSError as error:
-        _logger.exception("files")
-        raise InputError(
-            "this server can't write its files at the moment (its disk may be full): try again"
-            " later"
-        ) from error
-    except Exception as error:
-        if _is_out_of_memory(error):
-            _logger.warning("out of memory: %s", error)
-            raise InputError(
-                "the request needs more memory than this server has: send a smaller photo, or"
-                " lower scale (batch_size of a training)"
-            ) from None
-        _logger.exception("unexpected")
-        raise RuntimeError("an unexpected error; the server's log has the details") from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's, torch's (CPU and GPU) and OpenCV's ways to say so."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "allocate memory", "insufficient memory")
-    )

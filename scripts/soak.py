@@ -47,8 +47,7 @@ _PATIENCE_S = 300  # for one request; longer is a hang
 _WARM_UP = 0.25  # share of the last worker's requests that its memory may still grow in
 _MAX_GROWTH_MIB = 40
 
-# What a request can meet through no fault of its own; asking again must help.
-_PASSING = ("Worker crashed", "Failed to send request")
+_PASSING = ("Worker crashed", "Failed to send request")  # no fault of the request's own
 
 Inputs = dict[str, Any]
 

@@ -25,7 +25,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gfpgan_core.formats",
     ),
     ("gfpgan_core.geometry", "gfpgan_core.compat", "gfpgan_core.networks"),
-    ("gfpgan_core.images", "gfpgan_core.weights", "gfpgan_core.serving"),
+    (
+        "gfpgan_core.images",
+        "gfpgan_core.weights",
+        "gfpgan_core.serving",
+        "gfpgan_core.client_errors",
+    ),
     ("gfpgan_core.backends.layout", "gfpgan_core.backends.replace"),
     ("gfpgan_core.backends.cpu",),
     ("gfpgan_core.backends.gpu", "gfpgan_core.backends.openvino"),

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from gfpgan_core import serving
+from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
-from gfpgan_core.serving import RequestFiles, errors_for_clients
+from gfpgan_core.serving import RequestFiles
 
 _TIMEOUT_S = 60
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path as LocalPath
@@ -10,6 +11,7 @@ from typing import Optional
 from cog import BaseModel, Input, Path
 
 from gfpgan_core import serving
+from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError, WeightsError
@@ -19,7 +21,7 @@ from gfpgan_core.weights.load import load_file
 from gfpgan_core.weights.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
 from train.loop import train as run_training
-from train.prepare import Prepared, prepare_faces
+from train.prepare import prepare_faces
 from train.unpack import unpack_images
 
 _logger = logging.getLogger(__name__)
@@ -66,75 +68,77 @@ def train(
     seed: int = Input(description="Same seed, same data: same result", default=0, ge=0),
     pixel_weight: float = Input(description="Weight of the L1 loss", default=1, ge=0),
     perceptual_weight: float = Input(
-        description="Weight of the perceptual loss (MobileNetV2)", default=0.15, ge=0
+        description="Weight of the MobileNetV2 loss", default=0.15, ge=0
     ),
     adversarial_weight: float = Input(
-        description="Weight of the whole-face discriminator", default=0.05, ge=0
+        description="Weight of the discriminator", default=0.05, ge=0
     ),
-    component_weight: float = Input(
-        description="Weight of the eye and mouth discriminators", default=0.05, ge=0
-    ),
-    identity_weight: float = Input(
-        description="Weight of the ArcFace identity loss; fetches its weights", default=0, ge=0
-    ),
+    component_weight: float = Input(description="The same for eyes and mouth", default=0.05, ge=0),
+    identity_weight: float = Input(description="Weight of the ArcFace loss", default=0, ge=0),
 ) -> TrainingOutput:
     """Return the averaged weights; start the predictor with them as COG_WEIGHTS.
 
     Raises:
         InputError: unusable archive, too few faces, or options that don't fit together.
     """
-    with serving.errors_for_clients(_WITHOUT_WEIGHTS), _files.request(train_data, base_weights):
-        if base_version not in (*RELEASES, _FROM_NOTHING) or base_version == "RestoreFormer":
-            raise InputError(f"base_version is {base_version!r}, which can't be trained")
+    with errors_for_clients(_WITHOUT_WEIGHTS), _files.request(train_data, base_weights):
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         configure_process()
         folder = _files.work_folder()
         start_from, generator = _base(base_version, base_weights, face_size)
-        archive = _files.received(train_data, "train_data", serving.MAX_ARCHIVE_BYTES)
-        faces = _usable_faces(archive, folder, generator.face_size_px)
-        print(faces.summary(), flush=True)
-        losses = LossConfig(
-            pixel=pixel_weight,
-            pyramid=0.1,
-            perceptual=perceptual_weight,
-            perceptual_backbone="mobilenet_v2",
-            adversarial=adversarial_weight,
-            component_adversarial=component_weight,
-            component_style=100.0 if component_weight else 0.0,
-            identity=identity_weight,
-        )
-        config = TrainConfig(
-            run_folder=str(folder / "run"),
-            train_faces=str(folder / "faces"),
+        _prepare(train_data, folder, generator.face_size_px)
+        config = dataclasses.replace(
+            _config(folder, generator, steps, batch_size),
             start_from=start_from,
-            generator=generator,
-            discriminators=_discriminators(steps),
-            losses=losses,
+            losses=LossConfig(
+                pixel=pixel_weight,
+                pyramid=0.1,
+                perceptual=perceptual_weight,
+                perceptual_backbone="mobilenet_v2",
+                adversarial=adversarial_weight,
+                component_adversarial=component_weight,
+                component_style=100.0 if component_weight else 0.0,
+                identity=identity_weight,
+            ),
             seed=seed,
-            steps=steps,
-            batch_size=batch_size,
             learning_rate=learning_rate,
-            warmup_steps=min(50, steps // 10),
-            ema_half_life_images=batch_size * max(1.0, min(200.0, steps / 10)),
-            checkpoint_every_steps=max(1, steps),  # the folder doesn't outlive this call
         )
         made = run_training(config, _report(steps))
         return TrainingOutput(weights=Path(_files.publish(made, "weights")))
 
 
-def _discriminators(steps: int) -> DiscriminatorConfig:
-    return DiscriminatorConfig(
-        narrow=0.5,
-        component_narrow=0.5,
-        # Fresh discriminators first: a tenth of the run, at most a hundred steps.
-        warmup_steps=min(100, steps // 10),
+def _config(
+    folder: LocalPath, generator: GeneratorConfig, steps: int, batch_size: int
+) -> TrainConfig:
+    """Return a short fine-tuning's configuration, whose parts grow with its steps."""
+    return TrainConfig(
+        run_folder=str(folder / "run"),
+        train_faces=str(folder / "faces"),
+        generator=generator,
+        discriminators=DiscriminatorConfig(
+            narrow=0.5,
+            component_narrow=0.5,
+            # Fresh discriminators first: a tenth of the run, at most a hundred steps.
+            warmup_steps=min(100, steps // 10),
+        ),
+        steps=steps,
+        batch_size=batch_size,
+        warmup_steps=min(50, steps // 10),
+        ema_half_life_images=batch_size * max(1.0, min(200.0, steps / 10)),
+        checkpoint_every_steps=max(1, steps),  # the folder doesn't outlive this call
     )
 
 
 def _base(
     version: str, base_weights: Path | None, face_size_px: int
 ) -> tuple[str, GeneratorConfig]:
-    """What training starts from, and the shape of its generator."""
+    """Return what training starts from, and the shape of its generator.
+
+    Raises:
+        InputError: a base that can't be had or trained, or another size than its own.
+    """
+    if version not in (*RELEASES, _FROM_NOTHING) or version == "RestoreFormer":
+        raise InputError(f"base_version is {version!r}, which can't be trained")
     if base_weights is not None:
         received = _files.received(base_weights, "base_weights", serving.MAX_WEIGHTS_BYTES)
         path = str(received)
@@ -172,12 +176,13 @@ def _read_base(path: LocalPath) -> GFPGAN:
         ) from None
 
 
-def _usable_faces(archive: LocalPath, folder: LocalPath, face_size_px: int) -> Prepared:
-    """The faces of the archive, aligned, in `folder / "faces"`.
+def _prepare(train_data: Path, folder: LocalPath, face_size_px: int) -> None:
+    """Write the faces of the archive, aligned, to `folder / "faces"`.
 
     Raises:
-        InputError: too few.
+        InputError: no archive of photos, or too few faces.
     """
+    archive = _files.received(train_data, "train_data", serving.MAX_ARCHIVE_BYTES)
     photos = unpack_images(archive, folder / "photos")
     result = prepare_faces(
         photos,
@@ -192,7 +197,7 @@ def _usable_faces(archive: LocalPath, folder: LocalPath, face_size_px: int) -> P
             f"train_data holds {len(photos)} photos with too few usable faces; at least"
             f" {MIN_FACES} are needed. {result.summary()}"
         )
-    return result
+    print(result.summary(), flush=True)
 
 
 def _report(steps: int) -> Callable[[int, dict[str, float]], None]:
