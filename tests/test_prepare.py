@@ -82,7 +82,7 @@ def test_a_second_album_adds_to_the_first(
     _prepare(tmp_path / "a", faces, detector)
     before = _state(faces)
     result = _prepare(tmp_path / "b", faces, detector)
-    assert result.new == 1 and len(result.faces) == 2
+    assert result.new == 1 and len(result.faces) == 2 and result.copies == 0
     after = _state(faces)
     assert after["IMG_0001.png"] == before["IMG_0001.png"]
     assert set(after) - set(before) == {"IMG_0001_1.png"}
@@ -114,12 +114,40 @@ def test_an_edited_photo_leaves_the_faces_of_its_copy(
     photos, faces = tmp_path / "photos", tmp_path / "faces"
     for name in ("a.png", "copy.png"):
         _write(photos / name, portrait)
-    _prepare(photos, faces, detector)
+    result = _prepare(photos, faces, detector)
+    assert "1 usable faces\n1 passed over: copies of other photos" in result.summary()
     before = _state(faces)
     _write(photos / "a.png", _mirrored(portrait))
     _prepare(photos, faces, detector)
     assert _state(faces)["a.png"] == before["a.png"]  # the copy's
     assert _boxes(faces) == {"a.png", "a_1.png"}
+
+
+def test_a_photo_that_became_another_known_one_gives_its_faces_up(
+    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    _write(photos / "a.png", portrait)
+    _write(photos / "b.png", _mirrored(portrait))
+    _prepare(photos, faces, detector)
+    _write(photos / "b.png", portrait)
+    for _ in range(2):
+        assert [path.name for path in _prepare(photos, faces, detector).faces] == ["a.png"]
+        assert _boxes(faces) == {"a.png"} and not (faces / "b.png").exists()
+
+
+def test_another_face_size_makes_the_faces_anew(
+    tmp_path: Path, two_faces: ImageU8, detector: FaceDetector
+) -> None:
+    photos, faces = tmp_path / "photos", tmp_path / "faces"
+    _write(photos / "a.png", two_faces)
+    _prepare(photos, faces, detector)
+    result = prepare_faces(
+        [photos / "a.png"], faces, detector, face_size_px=128, min_eye_distance_px=20
+    )
+    assert result.new == 2
+    assert {path.name for path in faces.glob("*.png")} == {"a.png", "a_1.png"}
+    assert images.read_rgb(faces / "a.png").shape == (128, 128, 3)
 
 
 def test_faces_that_somebody_removed_stay_removed_and_boxes_that_somebody_mended_stay(

@@ -42,6 +42,8 @@ class Prepared:
     new: int = 0
     refused: dict[Path, str] = field(default_factory=dict)
     """Photo to the reason why nothing of it is used."""
+    copies: int = 0
+    """Photos with the same bytes as another one of this run: their faces are made once."""
     removed: int = 0
     """Faces that an earlier run made and that somebody has removed since: they stay removed."""
 
@@ -54,6 +56,8 @@ class Prepared:
             f"{len(names)} refused: {reason} ({some_of(names)})"
             for reason, names in reasons.items()
         ]
+        if self.copies:
+            lines.append(f"{self.copies} passed over: copies of other photos")
         if self.removed:
             lines.append(
                 f"{self.removed} faces of earlier runs were removed and are not made again; without"
@@ -116,6 +120,8 @@ class _Preparation:
         self.journal = Journal(destination)
         self.result = Prepared()
         self.new_boxes: dict[str, Boxes] = {}
+        self._seen: set[str] = set()
+        self._listed: set[Path] = set()
 
     def add(self, photo: Path) -> None:
         """Make the faces of a photo, unless an earlier run has.
@@ -129,38 +135,53 @@ class _Preparation:
             self.result.refused[photo] = f"it can't be read: {error.strerror}"
             return
         source, digest = str(photo.resolve()), hashlib.sha256(data).hexdigest()
+        if digest in self._seen:
+            self.result.copies += 1
+        self._seen.add(digest)
         options = f"{self.face_size_px} px, eyes {self.min_eye_distance_px:g} px apart"
-        known = self.journal.find(source, digest)
-        if known and known.sha256 == digest and known.options == options:
-            if not self.journal.knows(source):
-                self.journal.add(replace(known, source=source))
-            self._keep(photo, known)
-            return
-        entry = Entry(source, digest, options)
+        known = self.journal.find(digest)
+        outdated = self._outdated_faces(source, digest, options)
+        if known and known.options == options:
+            self._keep(photo, replace(known, source=source))
+        else:
+            self._make(photo, data, Entry(source, digest, options), outdated)
+        self._remove(name for name in outdated if self.destination / name not in self._listed)
+
+    def _outdated_faces(self, source: str, digest: str, options: str) -> list[str]:
+        """Return files that an edited photo, or another wish for the same photo, replaces."""
+        names: list[str] = []
+        before, known = self.journal.place(source), self.journal.find(digest)
+        if before and before.sha256 != digest and not self.journal.is_copied(before):
+            names += before.faces
+        if known and known.options != options:
+            names += known.faces
+        return names
+
+    def _make(self, photo: Path, data: bytes, entry: Entry, names_before: list[str]) -> None:
         try:
             image = images.decode(data, "the file").rgb
             found = _faces_in(image, self.detector, self.face_size_px, self.min_eye_distance_px)
         except InputError as error:
             self.result.refused[photo] = str(error)
             self.journal.add(replace(entry, refused=str(error)))
-            self._remove(known.faces if known else {})
             return
-        names = self._write(photo, [crop for crop, _ in found], list(known.faces if known else ()))
+        names = self._write(photo, [crop for crop, _ in found], names_before)
         boxes = [boxes_from_landmarks(landmarks) for _, landmarks in found]
         table = dict(zip(names, boxes, strict=True))
         self.journal.add(replace(entry, faces={n: rows_of(rows) for n, rows in table.items()}))
         self.new_boxes |= table
-        if known:
-            self._remove(set(known.faces) - set(names))
 
     def _keep(self, photo: Path, known: Entry) -> None:
+        before = self.journal.place(known.source)
+        if before is None or before.sha256 != known.sha256:
+            self.journal.add(known)
         if known.refused:
             self.result.refused[photo] = known.refused
         for path in (self.destination / name for name in known.faces):
             if not path.exists():
                 self.result.removed += 1
-            elif path not in self.result.faces:  # else two photos are the same
-                self.result.faces.append(path)
+            elif path not in self._listed:  # else two photos are the same
+                self._list(path)
 
     def _write(self, photo: Path, crops: list[ImageU8], names_before: list[str]) -> list[str]:
         """Write the crops, in the place of those that the photo gave before; return their names."""
@@ -172,9 +193,13 @@ class _Preparation:
                 path = self._free_path(photo.stem, number, crop)
             images.write(path, images.encode(crop, None, "png"))
             names.append(path.name)
-            self.result.faces.append(path)
+            self._list(path)
             self.result.new += 1
         return names
+
+    def _list(self, path: Path) -> None:
+        self._listed.add(path)
+        self.result.faces.append(path)
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:

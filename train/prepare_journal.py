@@ -50,20 +50,18 @@ class Journal:
             if entry := _entry_of(line):
                 self._take(entry)
 
-    def find(self, source: str, sha256: str) -> Entry | None:
-        """Return what became of a photo with this content.
+    def find(self, sha256: str) -> Entry | None:
+        """Return what became of a photo with this content."""
+        same = self._by_content.get(sha256)
+        return list(same.values())[-1] if same else None
 
-        Else of the one that was in this place before, unless there is a copy of it elsewhere, to
-        which its faces belong as well.
-        """
-        if same := self._by_content.get(sha256):
-            return list(same.values())[-1]
-        before = self._by_source.get(source)
-        return before if before and len(self._by_content[before.sha256]) == 1 else None
+    def place(self, source: str) -> Entry | None:
+        """Return what became of the photo that was last seen in this place."""
+        return self._by_source.get(source)
 
-    def knows(self, source: str) -> bool:
-        """Whether there is an entry of a photo in this place."""
-        return source in self._by_source
+    def is_copied(self, entry: Entry) -> bool:
+        """Whether its photo is in other places as well, to which its faces belong too."""
+        return len(self._by_content[entry.sha256]) > 1
 
     def add(self, entry: Entry) -> None:
         """Write an entry, in the place of an earlier one of its source.
