@@ -61,8 +61,9 @@ def command(seconds_per_photo: float, *arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Where the program finds the package."""
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    """Where the program finds the package; with Python's own buffering, as users have it."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**inherited, "PYTHONPATH": str(Path(__file__).parent.parent)}
 
 
 if __name__ == "__main__":

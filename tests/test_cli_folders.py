@@ -340,8 +340,8 @@ def test_addresses_and_empty_names_say_what_to_do(cli: Cli, tmp_path: Path, out:
     path = photo(tmp_path / "a.jpg")
     address = "https://example.org/photos/anna.jpg"
     assert cli(path, address, "", "--output", out) == 1
-    assert f"{address}: FAILED: is an address: download it" in cli.err
-    assert "an input is empty" in cli.err
+    assert f"{address}: FAILED: addresses are not read: download the photo" in cli.err
+    assert "its name is empty" in cli.err
     assert cli.closing == "1 restored, 2 failed, 0 passed over"
 
 

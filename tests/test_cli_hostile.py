@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ from cli_runs import Cli, cli, contents, photo, visible
 from slow_cli import command, environment
 
 from gfpgan_core import images
+from gfpgan_core.cli import record, results
 from gfpgan_core.cli.inputs import find_photos
+from gfpgan_core.cli.record import Entry
 from gfpgan_core.cli.report import Stream, printable
 from gfpgan_core.cli.results import check_writable
 from gfpgan_core.errors import InputError
@@ -78,8 +81,8 @@ def test_what_is_no_file_is_never_opened(cli: Cli, tmp_path: Path) -> None:
     os.mkfifo(album / "other")
     assert cli(album, "/dev/null", album / "other", "--output", tmp_path / "out") == 1
     for name in ("pipe.jpg", "s.jpg", "zero.jpg", "/dev/null", "other"):
-        assert f"{name}: FAILED: is no file with content, but a pipe, socket or device" in cli.err
-    assert "sparse.png: FAILED: has 32212254720 bytes" in cli.err
+        assert f"{name}: FAILED: it is a pipe, socket or device" in cli.err
+    assert "sparse.png: FAILED: it has 32212254720 bytes" in cli.err
     assert cli.closing == "1 restored, 6 failed, 2 passed over: 2 not images"
 
 
@@ -184,6 +187,37 @@ def test_photos_are_restored_when_nobody_listens(tmp_path: Path) -> None:
         assert result.returncode == 1  # for c.jpg
         assert [images.read_rgb(out / name).shape for name in visible(out)] == [(16, 16, 3)] * 2
         assert "Traceback" not in result.stderr and "Exception" not in result.stderr
+
+
+def test_closed_streams_are_filled_before_a_file_gets_their_number(tmp_path: Path) -> None:
+    """Else what a library prints to number 2 goes into a photo."""
+    code = (
+        "import os, stat, sys; from gfpgan_core.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "kinds = [stat.S_ISCHR(os.fstat(number).st_mode) for number in range(3)]\n"
+        "open('kinds', 'w').write(str(kinds))"
+    )
+    script = f'"{sys.executable}" -c "{code}" <&- >&- 2>&-'
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment(), check=True)
+    assert (tmp_path / "kinds").read_text() == "[True, True, True]"
+
+
+def test_a_file_that_appears_while_a_result_is_written_is_not_replaced(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name was free when it was chosen."""
+    path, foreign = photo(tmp_path / "a.png", 1), photo(tmp_path / "foreign.png", 2)
+    add_entries = record.add_entries
+
+    def another_process_comes_between(folder: Path, entries: list[Entry]) -> None:
+        shutil.copy(foreign, folder / "a.png")
+        add_entries(folder, entries)
+
+    monkeypatch.setattr(results, "add_entries", another_process_comes_between)
+    assert cli(path, "--output", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == foreign.read_bytes()
+    assert (images.read_rgb(tmp_path / "out" / "a_2.png") == images.read_rgb(path)).all()
 
 
 def test_a_log_has_no_progress_bar(tmp_path: Path) -> None:

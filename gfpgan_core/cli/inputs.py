@@ -58,9 +58,11 @@ def find_photos(inputs: Iterable[str]) -> Found:
     seen: set[str] = set()
     for name in inputs:
         if not name:
-            found.problems.append(("''", "an input is empty: name a photo or a folder"))
+            found.problems.append(("''", "its name is empty: name a photo or a folder"))
         elif _ADDRESS.match(name):
-            found.problems.append((name, "is an address: download it, and name the file"))
+            found.problems.append(
+                (name, "addresses are not read: download the photo, and name its file")
+            )
         elif Path(name).is_dir():
             _search(Path(name), found, seen)
         else:
@@ -148,9 +150,9 @@ def _problem(path: Path) -> str:
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        return "is no file with content, but a pipe, socket or device"
+        return "it is a pipe, socket or device, and no file that can be read to its end"
     if status.st_size > MAX_FILE_BYTES:
-        return f"has {status.st_size} bytes; a photo may have at most {MAX_FILE_BYTES}"
+        return f"it has {status.st_size} bytes; a photo may have at most {MAX_FILE_BYTES}"
     kind = kind_of(_head(path))
     if path.suffix.lower() in RAW_SUFFIXES and kind == "TIFF":
         kind = "camera raw"
