@@ -21,8 +21,14 @@ from gfpgan_core.images import ImageU8
 from train import components, face_check
 from train.dataset import FaceDataset
 from train.degradation_config import DegradationConfig
-from train.face_check import find_bad_faces, read_record, usable_faces, write_record
-from train.faces import open_faces
+from train.face_check import (
+    describe_changes,
+    find_bad_faces,
+    read_record,
+    usable_faces,
+    write_record,
+)
+from train.faces import Faces, open_faces
 from train.loop import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -119,6 +125,35 @@ def test_faces_that_were_found_usable_are_not_decoded_again(
     monkeypatch.setattr(face_check, "load_face", lambda _, name, size: looked_at.append(name))
     usable_faces(open_faces(own), skip=False, decode=True, known=read_record(tmp_path))
     assert looked_at == ["1.png"]
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_of_an_archive_the_members_that_changed_are_told(
+    faces: Path, tmp_path: Path, suffix: str
+) -> None:
+    own = tmp_path / "faces"
+    shutil.copytree(faces, own)
+
+    def packed(name: str) -> Faces:
+        path = tmp_path / f"{name}{suffix}"
+        shutil.make_archive(str(path.with_suffix("")), suffix[1:], own)
+        return open_faces(path)
+
+    write_record(packed("before"), tmp_path, decoded=True)
+    (own / "0.png").unlink()
+    (own / "1.png").write_bytes((own / "2.png").read_bytes())
+    shutil.copy(own / "3.png", own / "new.png")
+    record = read_record(tmp_path)
+    assert record is not None
+    found = packed("after")
+    said = "1 added (X); 1 removed (Y); 1 changed (Z)"
+    for letter, name in zip("XYZ", ("new.png", "0.png", "1.png"), strict=True):
+        said = said.replace(letter, _as_packed(found, name))
+    assert describe_changes(record, found) == said
+
+
+def _as_packed(found: Faces, name: str) -> str:
+    return ("./" if found.names[0].startswith("./") else "") + name
 
 
 def test_a_face_that_breaks_during_the_training_is_replaced_by_the_next(

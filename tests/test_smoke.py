@@ -85,7 +85,7 @@ def test_twenty_steps_killed_resumed_exported_and_used(
     for name, photo in {"one": portrait, "two": two_faces}.items():
         images.write(tmp_path / "photos" / f"{name}.png", images.encode(photo, None, "png"))
     modules = [sys.executable, "-m"]
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def run(*command: str | Path) -> str:
         result = subprocess.run(
