@@ -8,8 +8,10 @@ import pytest
 from faults import full_disk, need_permissions, obeying_permissions
 from training_runs import run_process, tiny_run
 
+from gfpgan_core.errors import InputError
 from gfpgan_core.weights.load import load_file
 from train.__main__ import main
+from train.loop import train
 
 
 def test_a_run_folder_that_cant_be_written_is_refused(faces: Path, tmp_path: Path) -> None:
@@ -21,6 +23,16 @@ def test_a_run_folder_that_cant_be_written_is_refused(faces: Path, tmp_path: Pat
     assert result.returncode == 1
     assert f"run_folder {folder / 'run'} can't be written (Permission denied)" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "faces.json", "log.jsonl"])
+def test_a_file_of_the_run_that_cant_be_written_is_told(
+    faces: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=r"can't be written \(Is a directory\): make room"):
+        train(tiny_run(faces, tmp_path, steps=1))
+    assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
 
 
 def test_a_disk_that_fills_up_leaves_the_weights_before(faces: Path, tmp_path: Path) -> None:

@@ -28,7 +28,16 @@ from train.faces import Faces, open_faces, some_of
 from train.log import TrainingLog
 from train.prior import PriorTrainer
 from train.restoration import RestorationTrainer
-from train.run_folder import LAST, Trainer, export, own_run_folder, resume, save_state, write_config
+from train.run_folder import (
+    LAST,
+    Trainer,
+    export,
+    own_run_folder,
+    resume,
+    save_state,
+    write_config,
+    writing_into,
+)
 from train.selection import validate_run
 
 _logger = logging.getLogger(__name__)
@@ -62,16 +71,18 @@ def train(
             faces = _usable_faces(config, before)
             held_out = _held_out(config)
             if is_main:
-                write_record(faces, folder, decoded=config.check_faces == "decode")
+                with writing_into(folder):
+                    write_record(faces, folder, decoded=config.check_faces == "decode")
         torch.manual_seed(config.seed)
         trainer = _trainer(config, accelerator)
         step, scalars = resume(trainer, config, folder)
         batches = _batches(config, faces, step, accelerator)
-        if is_main:
-            write_config(config, folder)
-            if step and before:
-                _warn_of_changes(before, faces)
-        log = stack.enter_context(TrainingLog(folder, config, step, active=is_main))
+        if is_main and step and before:
+            _warn_of_changes(before, faces)
+        with writing_into(folder):
+            if is_main:
+                write_config(config, folder)
+            log = stack.enter_context(TrainingLog(folder, config, step, active=is_main))
         while step < config.steps:
             started = time.monotonic()
             share = [next(batches) for _ in range(config.gradient_accumulation_steps)]

@@ -42,23 +42,33 @@ def own_run_folder(folder: Path) -> Iterator[None]:
         InputError: it can't be written, or another training runs there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
+        with writing_into(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock", timeout=0)
+            lock.acquire()
     except Timeout as error:
         raise InputError(
             f"another training is running in {folder}: wait for it, or name another run_folder"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"run_folder {folder} can't be written ({error.strerror}): name another one, or change"
-            " its permissions"
         ) from error
     try:
         remove_partial_files(folder)
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turn a full disk or missing permissions into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, Timeout):  # of a lock: it is one of the system's errors
+            raise
+        raise InputError(
+            f"run_folder {folder} can't be written ({error.strerror}): make room, change its"
+            " permissions, or name another one"
+        ) from error
 
 
 def write_config(config: TrainConfig, folder: Path) -> None:
