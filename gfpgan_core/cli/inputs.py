@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.cli.record import RECORD_NAME, results_in
 from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, kind_of, not_read
-
-# The largest photo that is read, 64 megapixels of four 32-bit samples, fits uncompressed.
-MAX_FILE_BYTES = 1 << 30
 
 # A file of such a name is meant as a photo, whatever is in it: it fails rather than is passed over.
 _PHOTO_SUFFIXES = (
@@ -151,8 +149,8 @@ def _problem(path: Path) -> str:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         return "it is a pipe, socket or device, and no file that can be read to its end"
-    if status.st_size > MAX_FILE_BYTES:
-        return f"it has {status.st_size} bytes; a photo may have at most {MAX_FILE_BYTES}"
+    if status.st_size > MAX_IMAGE_BYTES:
+        return f"it has {status.st_size} bytes; a photo may have at most {MAX_IMAGE_BYTES}"
     kind = kind_of(_head(path))
     if path.suffix.lower() in RAW_SUFFIXES and kind == "TIFF":
         kind = "camera raw"
