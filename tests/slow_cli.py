@@ -32,6 +32,9 @@ class _Copy:
     crops: list[Any] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     left_alone: list[Any] = field(default_factory=list)
+    pages: int = 1
+    is_interlaced: bool = False
+    is_scale_limited: bool = False
 
     def format_for(self, wanted: str) -> str:
         return "png" if wanted == "auto" else wanted
