@@ -86,12 +86,14 @@ def server(clone: Path) -> Iterator[None]:
     script = f"{_ACTIVATE} && make serve"
     process = subprocess.Popen(["bash", "-c", script], cwd=clone, start_new_session=True)
     deadline = time.monotonic() + 300  # to end a hang
-    while _health() != "READY":
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    yield
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(60)
+    try:
+        while _health() != "READY":
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        yield
+    finally:  # else it outlives the tests, and keeps the port
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
 
 
 def _health() -> str:
