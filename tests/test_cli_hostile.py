@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_runs import Cli, cli, contents, photo, visible
-from slow_cli import command, environment
+from cli_runs import Cli, cli, photo, visible
 
 from gfpgan_core import images
 from gfpgan_core.cli import record, results
@@ -31,16 +26,6 @@ from gfpgan_core.runtime import checked_device
 __all__ = ["cli"]
 
 NOBODY = 65534
-
-
-def _run(*arguments: object, seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(seconds, *arguments),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @contextmanager
@@ -168,41 +153,6 @@ def test_a_name_that_the_terminal_can_not_encode_ends_nothing() -> None:
         assert buffer.getvalue().endswith(b" \\udce9\n")
 
 
-def test_photos_are_restored_when_nobody_listens(tmp_path: Path) -> None:
-    """Standard streams that are closed, full, or whose reader went away."""
-    album = photo(tmp_path / "album" / "a\udce9.png", 1).parent
-    photo(album / "b.png", 2)
-    (album / "c.jpg").write_text("no photo")
-    line = " ".join(f'"{part}"' for part in command(0, album, "--output"))
-    for number, redirected in enumerate((">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "| true")):
-        out = tmp_path / f"out{number}"
-        script = f'set -o pipefail; {line} "{out}" {redirected}'
-        result = subprocess.run(
-            ["bash", "-c", script],
-            env={**environment(), "PYTHONIOENCODING": "utf-8:strict"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 1  # for c.jpg
-        assert [images.read_rgb(out / name).shape for name in visible(out)] == [(16, 16, 3)] * 2
-        assert "Traceback" not in result.stderr and "Exception" not in result.stderr
-
-
-def test_closed_streams_are_filled_before_a_file_gets_their_number(tmp_path: Path) -> None:
-    """Else what a library prints to number 2 goes into a photo."""
-    code = (
-        "import os, stat, sys; from gfpgan_core.__main__ import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "kinds = [stat.S_ISCHR(os.fstat(number).st_mode) for number in range(3)]\n"
-        "open('kinds', 'w').write(str(kinds))"
-    )
-    script = f'"{sys.executable}" -c "{code}" <&- >&- 2>&-'
-    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment(), check=True)
-    assert (tmp_path / "kinds").read_text() == "[True, True, True]"
-
-
 def test_a_file_that_appears_while_a_result_is_written_is_not_replaced(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,131 +168,6 @@ def test_a_file_that_appears_while_a_result_is_written_is_not_replaced(
     assert cli(path, "--output", tmp_path / "out") == 0
     assert (tmp_path / "out" / "a.png").read_bytes() == foreign.read_bytes()
     assert (images.read_rgb(tmp_path / "out" / "a_2.png") == images.read_rgb(path)).all()
-
-
-def test_a_log_has_no_progress_bar(tmp_path: Path) -> None:
-    for number in range(3):
-        photo(tmp_path / "album" / f"{number}.png", number)
-    result = _run(tmp_path / "album", "--output", tmp_path / "out", seconds=0.2)
-    assert result.returncode == 0
-    assert result.stderr == ""
-    assert len(result.stdout.splitlines()) == 4 and "\r" not in result.stdout
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run of 20 photos, 0.1 s each, whose first result is reported; in folders album and out."""
-    for number in range(20):
-        photo(tmp_path / "album" / f"{number:02}.png", number)
-    process = subprocess.Popen(
-        command(0.1, tmp_path / "album", "--output", tmp_path / "out"),
-        env=environment(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None and "00.png" in process.stdout.readline()
-    yield process
-    process.kill()
-    process.communicate()
-
-
-def test_ctrl_c_is_one_line_and_resume_goes_on(
-    running: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate()
-    assert running.returncode == 130
-    (line,) = err.splitlines()
-    restored = len(out.splitlines()) + 1
-    assert line == (
-        f"interrupted: {restored} restored, 0 failed, {20 - restored} not tried, 0 passed over;"
-        " the same command with --resume goes on"
-    )
-    assert 1 <= restored < 20
-    _assert_resumed(tmp_path, restored)
-
-
-def test_a_killed_run_leaves_whole_files_and_resume_goes_on(
-    running: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    running.kill()
-    running.communicate()
-    results = list((tmp_path / "out").glob("*.png"))
-    for path in results:
-        assert images.read_rgb(path).shape == (16, 16, 3)
-    _assert_resumed(tmp_path, len(results))
-
-
-def _assert_resumed(tmp_path: Path, done: int) -> None:
-    """The same command with --resume restores the rest, and the whole is as if in one go."""
-    arguments = (tmp_path / "album", "--output", tmp_path / "out")
-    result = _run(*arguments, "--resume")
-    closing = result.stdout.splitlines()[-1]
-    assert closing == f"{20 - done} restored, 0 failed, {done} passed over: {done} done already"
-    assert _run(*arguments[:2], tmp_path / "whole").returncode == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-def _with_mount(tmp_path: Path, mount: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line where only it sees a file system on `out`, or skip visibly.
-
-    The results are copied to `copy` before the file system vanishes.
-    """
-    (tmp_path / "out").mkdir(exist_ok=True)
-    run = " ".join(f'"{part}"' for part in command(0, *arguments))
-    script = f"{mount} 2>&1 || exit 77; {run}; status=$?; cp -a out/. copy; exit $status"
-    if not shutil.which("unshare"):
-        pytest.skip("needs unshare")
-    result = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", script],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode in (77, 1) and not (tmp_path / "copy").exists():
-        pytest.skip(f"can't mount here: {(result.stdout + result.stderr).strip()[:200]}")
-    return result
-
-
-def test_a_full_disk_stops_the_run_and_leaves_whole_files(tmp_path: Path) -> None:
-    for number in range(6):
-        photo(tmp_path / "album" / f"{number}.png", number, side_px=200)  # 120 kB each
-    mount = "mount -t tmpfs -o size=360k tmpfs out"
-    result = _with_mount(tmp_path, mount, tmp_path / "album", "--output", "out")
-    assert result.returncode == 1
-    assert "No space left on device" in result.stderr and "--resume" in result.stderr
-    numbers = re.findall(r"\d+", result.stdout.splitlines()[-1])
-    restored, failed, not_tried, passed_over = map(int, numbers)
-    assert (restored, failed + not_tried, passed_over) == (2, 4, 0)
-    assert failed in (1, 2)  # the next one may be restored before the disk is known to be full
-    assert sorted(path.name for path in (tmp_path / "copy").glob("*.p*")) == ["0.png", "1.png"]
-    assert images.read_rgb(tmp_path / "copy" / "1.png").shape == (200, 200, 3)
-
-
-def test_a_read_only_disk_is_noticed_before_anything_is_restored(tmp_path: Path) -> None:
-    path = photo(tmp_path / "a.png")
-    mount = "mount -t tmpfs -o ro tmpfs out"
-    result = _with_mount(tmp_path, mount, path, "--output", "out")
-    assert result.returncode == 1 and result.stdout == ""
-    assert "Read-only file system" in result.stderr
-
-
-def test_an_original_survives_on_a_disk_that_ignores_case(tmp_path: Path) -> None:
-    image = tmp_path / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(16 << 20)
-    format_disk = ["mkfs.ext4", "-q", "-O", "casefold", str(image)]
-    if not shutil.which("mkfs.ext4") or subprocess.run(format_disk, check=False).returncode:
-        pytest.skip("needs mkfs.ext4 with casefold")
-    original = photo(tmp_path / "IMG_1.JPG")
-    mount = "mount -o loop disk.img out && mkdir out/x && chattr +F out/x && cp IMG_1.JPG out/x"
-    result = _with_mount(tmp_path, mount, "out/x/IMG_1.JPG", "--output", "out/x", "--overwrite")
-    assert result.returncode == 0
-    assert (tmp_path / "copy" / "x" / "IMG_1.JPG").read_bytes() == original.read_bytes()
-    assert (tmp_path / "copy" / "x" / "IMG_1_2.jpg").is_file()
 
 
 def test_a_file_system_without_hard_links_gets_its_results(

@@ -1,0 +1,113 @@
+"""The second run works as the first did: it knows the results, and goes on where one stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_runs import Cli, cli, contents, photo, visible
+
+__all__ = ["cli"]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_the_second_run_of_the_same_command_changes_nothing(
+    cli: Cli, tmp_path: Path, out: Path
+) -> None:
+    album = photo(tmp_path / "album" / "a.jpg", 1).parent
+    photo(album / "may" / "a.jpg", 2)
+    assert cli(album, "--output", out, "--save-faces") == 0
+    before = contents(out)
+    assert cli(album, "--output", out, "--save-faces") == 0
+    assert contents(out) == before
+
+
+def test_a_folder_restored_into_itself_twice_keeps_to_its_photos(cli: Cli, tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    photo(album / "a.jpg", 1)
+    photo(album / "may" / "b.png", 2)
+    for _ in range(2):
+        assert cli(album, "--output", album, "--save-faces") == 0
+        assert [name for name in visible(album) if "faces" not in name] == [
+            *("a.jpg", "a_2.jpg"),
+            *("may/b.png", "may/b_2.png"),
+        ]
+    assert cli.closing == "2 restored, 0 failed, 6 passed over: 6 earlier results"
+
+
+def test_results_of_one_output_folder_are_no_photos_for_another(cli: Cli, tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    assert cli(tmp_path, "--output", tmp_path / "one") == 0
+    assert cli(tmp_path, "--output", tmp_path / "two") == 0
+    assert visible(tmp_path) == ["a.jpg", "one/a.jpg", "two/a.jpg"]
+
+
+def test_a_result_that_was_edited_is_a_photo_again(cli: Cli, tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    assert cli(tmp_path, "--output", tmp_path) == 0
+    photo(tmp_path / "a_2.jpg", 5, side_px=40)
+    assert cli(tmp_path, "--output", tmp_path) == 0
+    assert "a_2.jpg: 1 face" in cli.out
+
+
+def test_resume_restores_only_what_is_missing(cli: Cli, tmp_path: Path, out: Path) -> None:
+    album = photo(tmp_path / "album" / "a.png", 1).parent
+    photo(album / "b.png", 2)
+    assert cli(album, "--output", out) == 0
+    (out / "b.png").unlink()
+    photo(album / "c.png", 3)
+    photo(album / "may" / "a.png", 1)  # the same photo, elsewhere
+    assert cli(album, "--output", out, "--resume") == 0
+    assert cli.closing == "3 restored, 0 failed, 1 passed over: 1 done already"
+    assert visible(out) == ["a.png", "b.png", "c.png", "may/a.png"]
+    assert cli(album, "--output", out, "--resume") == 0
+    assert cli.closing == "0 restored, 0 failed, 4 passed over: 4 done already"
+
+
+def test_resume_does_not_take_other_results_for_these(cli: Cli, tmp_path: Path, out: Path) -> None:
+    """Of other options, or of another photo of the same name."""
+    first, second = (photo(tmp_path / name / "a.png", ord(name)) for name in "xy")
+    assert cli(first, "--output", out) == 0
+    assert cli(second, "--output", out, "--resume") == 0
+    assert "1 restored" in cli.closing
+    assert cli(first, "--output", out, "--resume", "--blend", 0.5) == 0
+    assert "1 restored" in cli.closing
+
+
+def test_each_of_two_equal_photos_gets_its_result_when_resumed(
+    cli: Cli, tmp_path: Path, out: Path
+) -> None:
+    first, second = (photo(tmp_path / name / "a.png", 1) for name in "xy")
+    assert cli(first, "--output", out) == 0
+    assert cli(first, second, "--output", out, "--resume") == 0
+    assert cli.closing == "1 restored, 0 failed, 1 passed over: 1 done already"
+
+
+def test_a_record_that_was_cut_off_or_forged_does_no_harm(
+    cli: Cli, tmp_path: Path, out: Path
+) -> None:
+    path = photo(tmp_path / "a.png", 1)
+    assert cli(path, "--output", out) == 0
+    (record,) = (p for p in out.iterdir() if p.name.startswith("."))
+    whole = record.read_text()
+    record.write_text('[1]\n{"result": 3}\n{"result": "a.png", "bytes": "x"}\n' + whole[:-20])
+    assert cli(path, "--output", out, "--resume") == 0
+    assert "1 restored" in cli.closing and visible(out) == ["a.png"]
+    assert cli(path, "--output", out, "--resume") == 0
+    assert "1 done already" in cli.closing
+
+
+def test_a_record_that_is_a_link_is_not_followed(cli: Cli, tmp_path: Path, out: Path) -> None:
+    path = photo(tmp_path / "a.png", 1)
+    victim = tmp_path / "profile"
+    victim.write_text("mine")
+    assert cli(path, "--output", out) == 0
+    (record,) = (p for p in out.iterdir() if p.name.startswith("."))
+    record.unlink()
+    record.symlink_to(victim)
+    assert cli(path, "--output", out, "--overwrite") == 1
+    assert victim.read_text() == "mine"
