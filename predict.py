@@ -41,7 +41,7 @@ class Predictor(BaseRunner):
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         configure_process()
         self.files = serving.RequestFiles(serving.MAX_PHOTO_BYTES)
-        self.files.receive_downloads()
+        self.files.start()
         self.files.remove_on_sigterm()
         self.device = best_device()
         network = hosted.load_own(str(weights), self.device) if weights else None

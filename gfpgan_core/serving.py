@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gfpgan_core.errors import InputError
 
@@ -65,7 +65,7 @@ class RequestFiles:
         self._state = threading.Lock()
         self._running = False
         self._downloads = 0
-        self._timer: threading.Timer | None = None
+        self._ended = threading.Event()
         self._made: Path | None = None
         self._lock: IO[bytes] | None = None
 
@@ -100,16 +100,24 @@ class RequestFiles:
             return False
         return True
 
-    def receive_downloads(self) -> None:
-        """Make Cog put what it fetches into the folder, bounded, and whole or not at all."""
+    def start(self) -> None:
+        """Receive what Cog's server fetches, and remove old files beside it.
+
+        Called once, before the first request. Requests themselves start no thread: a cancellation
+        that meets a Python thread's start can hit the new thread in place of the request's, which
+        then waits for it for ever. Cog's own download starts one for each input, and a server whose
+        only slot hung so answered nothing more. So inputs are fetched in the request's own thread.
+        """
         import cog  # the library itself works without it
 
-        def convert(url_path: cog.URLPath) -> cog.Path:
-            if url_path._path is None:
-                url_path._path = cog.Path(self._receive(url_path.fileobj))
-            return url_path._path
+        fetch = cog.Path.validate
 
-        cog.URLPath.convert = convert
+        def validate(_: type[cog.Path], value: Any) -> Any:
+            found = fetch(value)
+            return cog.Path(self._receive(found.fileobj)) if hasattr(found, "fileobj") else found
+
+        cog.Path.validate = classmethod(validate)
+        threading.Thread(target=self._remove_when_idle, daemon=True).start()
 
     def _receive(self, source: IO[bytes]) -> Path:
         """Write a download to the folder.
@@ -123,15 +131,15 @@ class RequestFiles:
             self._downloads += 1
             if not self._running:  # a new request comes: the last one's result has been read
                 self._remove(folder.glob("results/*"))
-        target = Path(tempfile.mkstemp(prefix="received-", dir=folder)[1])
+        # The name and the file are made before anything can fail or be cancelled.
+        file = tempfile.NamedTemporaryFile(prefix="received-", dir=folder, delete=False)  # noqa: SIM115
         try:
-            with target.open("wb") as file:
+            with file:
                 copy_bounded(source, file, self._max_bytes)
-        except InputError:
-            target.unlink(missing_ok=True)
-            raise
-        except Exception as error:
-            target.unlink(missing_ok=True)
+        except BaseException as error:
+            Path(file.name).unlink(missing_ok=True)
+            if isinstance(error, InputError) or not isinstance(error, Exception):
+                raise
             _logger.warning("a download failed: %s", error)
             raise InputError(
                 "a file can't be fetched from the address given: check that the link is complete,"
@@ -140,8 +148,8 @@ class RequestFiles:
         finally:
             with self._state:
                 self._downloads -= 1
-            self._remove_later()
-        return target
+            self._ended.set()
+        return Path(file.name)
 
     @contextlib.contextmanager
     def request(self, *inputs: object) -> Iterator[None]:
@@ -153,7 +161,6 @@ class RequestFiles:
         folder = self.folder
         with self._state:
             self._running = True
-            self._stop_timer()
         try:
             self._remove_all_but({Path(os.fspath(i)) for i in inputs if isinstance(i, os.PathLike)})
             yield
@@ -168,7 +175,7 @@ class RequestFiles:
         finally:
             with self._state:
                 self._running = False
-            self._remove_later()
+            self._ended.set()
 
     def _with_names_only(self, text: str) -> str:
         """Return an error's text with the names of files in the folder in place of their paths."""
@@ -216,21 +223,17 @@ class RequestFiles:
             )
         return path
 
-    def _remove_later(self) -> None:
-        with self._state:
-            self._stop_timer()
-            if self._made is not None:
-                self._timer = threading.Timer(self._kept_s, self.remove_if_idle)
-                self._timer.daemon = True
-                self._timer.start()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _remove_when_idle(self) -> None:
+        """Wait for the end of requests; some time after each without another, remove its files."""
+        while True:
+            self._ended.wait()
+            self._ended.clear()
+            while self._ended.wait(self._kept_s):
+                self._ended.clear()
+            self.remove_if_idle()
 
     def remove_if_idle(self) -> None:
-        """Remove all that no running request and no download needs; the timer's work."""
+        """Remove all that no running request and no download needs; the thread's work."""
         with self._state:
             if not self._running and not self._downloads:
                 self._remove_all_but(set())

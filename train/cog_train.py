@@ -36,7 +36,7 @@ _WITHOUT_WEIGHTS = (
 
 _files = serving.RequestFiles(serving.MAX_ARCHIVE_BYTES)
 if __name__ == "cog_train":  # loaded by Cog's server, by its path: there is no `setup` for it
-    _files.receive_downloads()
+    _files.start()
     _files.remove_on_sigterm()
 
 
