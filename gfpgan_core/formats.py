@@ -1,12 +1,31 @@
-"""Kinds of image files, told by their first bytes: no decoder, no torch."""
+"""The kinds of image files: which are read and written, and how the first bytes tell them.
+
+No decoder and no torch: the command line looks at folders before it loads anything.
+"""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
+
+Format = Literal["png", "jpg", "webp"]
+"""What results are written as."""
+
+WRITABLE: tuple[Format, ...] = get_args(Format)
+FORMAT_OF_SUFFIX: dict[str, Format] = {".jpeg": "jpg", **{f".{name}": name for name in WRITABLE}}
 
 HEAD_BYTES = 32
 """How much of a file `kind_of` looks at."""
 
 READABLE = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
 """The kinds that `images.decode` reads."""
+
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".mpo", ".png", ".tif", ".tiff", ".webp"),
+)
+"""What such files are called; their content decides."""
+
+READABLE_TEXT = f"{', '.join(READABLE[:-1])} and {READABLE[-1]}"
 
 # (offset, bytes, kind). JPEG's covers MPO, as many phones write.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (

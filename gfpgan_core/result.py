@@ -8,6 +8,7 @@ from pathlib import Path
 from gfpgan_core import images
 from gfpgan_core.choose import LeftAlone
 from gfpgan_core.detectors import Face
+from gfpgan_core.formats import FORMAT_OF_SUFFIX
 from gfpgan_core.images import ImageU8, Photo
 
 
@@ -50,8 +51,9 @@ class Restoration:
             InputError: another suffix, or the file can't be written.
         """
         path = Path(path)
-        suffix = path.suffix.lower().lstrip(".").replace("jpeg", "jpg")
-        images.write(path, self.encode(self.format_for(suffix)))
+        suffix = path.suffix.lower()
+        wanted = FORMAT_OF_SUFFIX.get(suffix, suffix.lstrip("."))
+        images.write(path, self.encode(self.format_for(wanted)))
         return path
 
     def encode(self, file_format: images.Format) -> bytes:

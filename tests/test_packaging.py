@@ -15,6 +15,7 @@ import yaml
 from conftest import ROOT
 
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background
+from gfpgan_core.formats import READABLE_TEXT, WRITABLE
 from gfpgan_core.weights.releases import BACKGROUNDS, RELEASES
 
 
@@ -52,6 +53,8 @@ def test_the_predictors_literal_choices_are_the_tables(tmp_path: Path) -> None:
     assert get_args(Background) == ("none", *BACKGROUNDS)
     trainable = [name for name in RELEASES if name != "RestoreFormer"]
     assert choices["base_version"]["enum"] == [*trainable, "none"]
+    assert choices["output_format"]["enum"] == ["auto", *WRITABLE]
+    assert READABLE_TEXT.replace(" and ", " or ") in (ROOT / "predict.py").read_text()
     scale = choices["Input"]["properties"]["scale"]
     assert (scale["minimum"], scale["maximum"]) == (MIN_SCALE, MAX_SCALE)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.cli.record import RECORD_NAME, results_in
-from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, kind_of, not_read
+from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, SUFFIXES, kind_of, not_read
 
 # A file of such a name is meant as a photo, whatever is in it: it fails rather than is passed over.
 _PHOTO_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl"),
-    *(".mpo", ".png", ".tif", ".tiff", ".webp", ".cr3", ".orf", ".raf", *RAW_SUFFIXES),
+    *(*SUFFIXES, *RAW_SUFFIXES),
+    *(".avif", ".cr3", ".heic", ".heif", ".jp2", ".jxl", ".orf", ".raf"),
 )
 
 # Folders that systems fill with thumbnails or deleted files.

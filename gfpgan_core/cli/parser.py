@@ -10,6 +10,7 @@ from typing import NoReturn, get_args
 from gfpgan_core.cli.fetch import FETCHABLE
 from gfpgan_core.cli.report import printable
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind
+from gfpgan_core.formats import WRITABLE
 from gfpgan_core.weights.releases import DETECTORS, RELEASES
 
 
@@ -91,7 +92,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--mask", choices=get_args(MaskKind), default="auto", help="default: auto")
     add("--page", type=int, default=1, help="of an animation or a TIFF of several, default: 1")
     add("--deinterlace", action="store_true", help="for a still from interlaced video")
-    add("--format", choices=("auto", "png", "jpg", "webp"), default="auto", help="default: auto")
+    add("--format", choices=("auto", *WRITABLE), default="auto", help="default: auto")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
     add("--json", action="store_true", help="report as lines of JSON")
     add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")

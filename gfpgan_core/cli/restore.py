@@ -23,6 +23,7 @@ from gfpgan_core.cli.results import (
 )
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
 
-# Suffixes that make `--output` a file.
-_FILE_SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+# Suffixes that `--output` can't have been meant to be a folder with.
 _OTHER_SUFFIXES = (".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".jfif")
 
 # No later photo can be written either.
@@ -100,14 +100,14 @@ def _destination(options: argparse.Namespace, found: Found) -> _Destination:
     path = Path(options.output)
     suffix = path.suffix.lower()
     is_folder = options.output.endswith("/") or path.is_dir()
-    if is_folder or suffix not in (*_FILE_SUFFIXES, *_OTHER_SUFFIXES):
+    if is_folder or suffix not in (*FORMAT_OF_SUFFIX, *_OTHER_SUFFIXES):
         return _Destination(path, None, options.format)
-    if suffix not in _FILE_SUFFIXES:
-        raise InputError(f"--output {path}: results are .png, .jpg or .webp")
+    if suffix not in FORMAT_OF_SUFFIX:
+        raise InputError(f"--output {path}: results are {', '.join(WRITABLE)}")
     count = len(found.photos)
     if count > 1 or any(Path(name).is_dir() for name in options.inputs):
         raise InputError(f"--output {path} is one file, for one photo: name a folder for several")
-    file_format = _FILE_SUFFIXES[suffix]
+    file_format = FORMAT_OF_SUFFIX[suffix]
     if options.format not in ("auto", file_format):
         raise InputError(f"--output {path} and --format {options.format} don't agree")
     is_taken = not (options.overwrite or options.resume) and os.path.lexists(path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from gfpgan_core.formats import SUFFIXES, Format
 from gfpgan_core.images.color import grey, is_grey, keep_grey
 from gfpgan_core.images.opening import check_input_size, size_of
-from gfpgan_core.images.photo import Format, ImageU8, Photo
+from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.reading import decode, read, read_rgb
 from gfpgan_core.images.tensors import from_pm1, to_pm1
 from gfpgan_core.images.writing import chosen_format, encode, write
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 __all__ = [
     "SUFFIXES",

@@ -21,10 +21,10 @@ from gfpgan_core.bounds import (
     MIN_SIDE_PX,
 )
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of, not_read
+from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, kind_of, not_read
 
 # Only these decoders are given strangers' bytes. JPEG's also opens MPO, as many phones write.
-_DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_DECODERS = tuple(kind.upper() for kind in READABLE)
 _ANIMATED = ("GIF", "PNG", "WEBP")
 
 _START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE = 0xDA, 0xD9, 0xD8
@@ -99,7 +99,7 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
 def _why_not_opened(head: bytes, file: BinaryIO, name: str) -> str:
     kind = kind_of(head)
     if kind is None:
-        return f"{name} is no image: allowed are JPEG, PNG, WebP, BMP, TIFF and GIF"
+        return f"{name} is no image: allowed are {READABLE_TEXT}"
     if kind not in READABLE:
         return not_read(name, kind)
     variant = _tiff_variant(file) if kind == "TIFF" else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gfpgan_core.formats import Format
+
 ImageU8 = NDArray[np.uint8]
-Format = Literal["png", "jpg", "webp"]
 
 
 @dataclass(frozen=True)

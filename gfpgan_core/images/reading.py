@@ -13,8 +13,9 @@ from PIL import Image
 
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import READABLE_TEXT, Format
 from gfpgan_core.images.opening import open_checked, pages_in
-from gfpgan_core.images.photo import Format, ImageU8, Photo
+from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.pixels import check_samples, to_rgb
 
 _FORMAT_OF: dict[str, Format] = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # the rest: png
@@ -33,9 +34,7 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
             defined black and white, or without such a page. `name` is used in its text.
     """
     if not data:
-        raise InputError(
-            f"{name} is empty (0 bytes): give a JPEG, PNG, WebP, BMP, TIFF or GIF file"
-        )
+        raise InputError(f"{name} is empty (0 bytes): allowed are {READABLE_TEXT}")
     image = open_checked(data, name, page)
     check_samples(image, name)
     file_format = _FORMAT_OF.get(image.format or "", "png")

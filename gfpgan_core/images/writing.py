@@ -11,7 +11,8 @@ from PIL import Image
 
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import whole_file
-from gfpgan_core.images.photo import Format, ImageU8, Photo
+from gfpgan_core.formats import WRITABLE, Format
+from gfpgan_core.images.photo import ImageU8, Photo
 
 _MAX_SIDE_PX: dict[Format, int] = {"webp": 16_383, "jpg": 65_500}
 _MAX_JPEG_DPI = 65_535  # JFIF has 16 bits for it
@@ -28,9 +29,10 @@ def chosen_format(photo: Photo, wanted: str) -> Format:
     """
     if wanted == "auto":
         return "png" if photo.alpha is not None else photo.format
-    if wanted not in ("png", "jpg", "webp"):
-        raise InputError(f"output format is {wanted!r}; allowed: auto, png, jpg, webp")
-    return wanted  # type: ignore[return-value]
+    for name in WRITABLE:
+        if wanted == name:
+            return name
+    raise InputError(f"output format is {wanted!r}; allowed: auto, {', '.join(WRITABLE)}")
 
 
 def encode(
