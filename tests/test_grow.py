@@ -48,15 +48,15 @@ def test_a_wider_level_gives_the_same_picture(level: int) -> None:
     wide = widened(network, config).eval()
     assert wide.config == config
     assert sum(p.numel() for p in wide.parameters()) > sum(p.numel() for p in network.parameters())
-    _assert_close(wide(_images(16))[0], network(_images(16))[0])
+    _assert_close(wide(_images(16)), network(_images(16)))
 
 
 def test_all_levels_made_wider_at_once_give_the_same_picture_and_learn() -> None:
     network = _network(_SMALL)
     config = dataclasses.replace(_SMALL, narrow=0.0625)
     wide = adapted(network, config)
-    image = wide(_images(16))[0]
-    _assert_close(image.detach(), network(_images(16))[0])
+    image = wide(_images(16))
+    _assert_close(image.detach(), network(_images(16)))
     image.square().mean().backward()
     new = wide.stylegan_decoder.get_parameter("style_convs.2.modulated_conv.weight").grad
     assert new is not None
@@ -76,7 +76,7 @@ def test_a_larger_network_adds_the_small_ones_change_enlarged(size_px: int) -> N
     reduced = lq
     while reduced.shape[-1] > 16:
         reduced = F.interpolate(reduced, scale_factor=0.5, mode="bilinear")
-    expected = network(reduced)[0] - reduced
+    expected = network(reduced) - reduced
     while expected.shape[-1] < size_px:
         expected = F.interpolate(expected, scale_factor=2, mode="bilinear")
     large = adapted(network, config)
