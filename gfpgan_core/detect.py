@@ -7,16 +7,15 @@ up, which places its landmarks and tells a face from what only resembles one.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from gfpgan_core import geometry
+from gfpgan_core.close_up import CONFIRMED_SCORE, look_closer
 from gfpgan_core.detectors import Face, RawDetector, centerface, retinaface
 from gfpgan_core.errors import InputError
-from gfpgan_core.geometry import Transform, apply, inverse, scaling
+from gfpgan_core.geometry import Transform, chain, inverse, scaling
 from gfpgan_core.images import ImageU8
 from gfpgan_core.weights.download import ensure_present, is_present
 from gfpgan_core.weights.releases import DETECTORS
@@ -48,15 +47,11 @@ _SAME_FACE_OVERLAP = 0.3
 _PART_INSIDE = 0.7  # of its own box
 _PART_SIZE = 0.75  # of the whole face's
 
-_CLOSE_UP_SIDE_PX = 224
-_CLOSE_UP_EYE_DISTANCE_PX = 40  # of 32, 40, 48, 64 and 80 the most precise for CenterFace
-_CLOSE_UP_MIN_SCORE = 0.1  # that there is a face is likely already
-
-# A face scored below _SURE_SCORE must be shown by its two close-ups with _CONFIRMED_SCORE on
-# average. Of 163 faces of seven photos the close-ups show each with at least 0.48, profiles and
-# half-hidden ones as well; a crumpled paper bag scored 0.54 at first, and 0.15 close up.
+# Faces scored below it need close-ups that confirm them.
 _SURE_SCORE = 0.65
-_CONFIRMED_SCORE = 0.4
+
+# Turned by quarters, where no face was found upright: faces from 1/30 of the short side on.
+_TURNED_SHORT_SIDE_PX = 320
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,15 @@ class Detection:
     """Left to right."""
     doubtful: list[Face] = field(default_factory=list)
     """What looked like a face at first, but not close up."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a photo is looked at as a whole."""
+
+    short_side_px: int
+    quarter_turns: int = 0
+    """Counterclockwise."""
 
 
 @dataclass(frozen=True)
@@ -90,86 +94,90 @@ class FaceDetector:
         short_side = min(image.shape[:2])
         found = self._confirm(image, self._ordinary_looks(image, min_score), _SURE_SCORE)
         if short_side >= _REDUCED_FROM_PX and not _holds_large(found, short_side):
-            found = self._look_again(image, _REDUCED_SHORT_SIDE_PX, min_score, found)
-        for side in _other_short_sides(short_side):
+            found = self._look_again(image, Look(_REDUCED_SHORT_SIDE_PX), min_score, found)
+        for look in _further_looks(short_side):
             if _confirmed(found.faces):
                 break
-            found = self._look_again(image, side, min_score, found)
+            found = self._look_again(image, look, min_score, found)
+            if look.quarter_turns and _confirmed(found.faces):  # the whole photo is turned
+                for side in self._ordinary_short_sides(short_side):
+                    turned = Look(side, look.quarter_turns)
+                    found = self._look_again(image, turned, min_score, found)
         return found
 
     def _ordinary_looks(self, image: ImageU8, min_score: float) -> list[Face]:
-        """Return what looks like a face at the working size and, in larger photos, a finer one."""
-        short_side = min(image.shape[:2])
-        if short_side < _THUMBNAIL_SHORT_SIDE_PX:
-            enlarged = min(_MOST_ENLARGED * short_side, 2 * _THUMBNAIL_SHORT_SIDE_PX)
-            return self._seen_at(enlarged, image, min_score)
-        faces = self._seen_at(min(short_side, self.short_side_px), image, min_score)
-        if short_side > self.short_side_px:
-            seen = self._seen_at(min(short_side, _FINE_SHORT_SIDE_PX), image, min_score)
-            faces += _new(seen, faces)
+        """Return what looks like a face at the usual sizes, each once."""
+        faces: list[Face] = []
+        for side in self._ordinary_short_sides(min(image.shape[:2])):
+            faces += _new(self._seen_at(Look(side), image, min_score), faces)
         return faces
 
+    def _ordinary_short_sides(self, short_side: int) -> list[int]:
+        """Return the working size and, for larger photos, a finer one; thumbnails are enlarged."""
+        if short_side < _THUMBNAIL_SHORT_SIDE_PX:
+            return [min(_MOST_ENLARGED * short_side, 2 * _THUMBNAIL_SHORT_SIDE_PX)]
+        sides = [min(short_side, self.short_side_px)]
+        if short_side > self.short_side_px:
+            sides.append(min(short_side, _FINE_SHORT_SIDE_PX))
+        return sides
+
     def _look_again(
-        self, image: ImageU8, short_side_px: int, min_score: float, before: Detection
+        self, image: ImageU8, look: Look, min_score: float, before: Detection
     ) -> Detection:
         """Add to what was found before what a look at another size shows.
 
         Such looks take more for a face: each must be confirmed close up, whatever its score.
         """
-        seen = self._seen_at(short_side_px, image, min_score)
+        seen = self._seen_at(look, image, min_score)
         added = self._confirm(image, _new(seen, _confirmed(before.faces)), sure_score=np.inf)
         kept = [face for face in before.faces if not _is_replaced(face, added.faces)]
         faces = deduplicate(kept + added.faces)
         doubtful = before.doubtful + _new(added.doubtful, before.doubtful)
         return Detection(faces, _new(doubtful, faces))
 
-    def _seen_at(self, short_side_px: int, image: ImageU8, min_score: float) -> list[Face]:
-        """Detect in the image resized to a short side; faces are in the image's own pixels."""
+    def _seen_at(self, look: Look, image: ImageU8, min_score: float) -> list[Face]:
+        """Detect in the image resized and turned; faces are in the image's own pixels."""
         size_wh = (image.shape[1], image.shape[0])
-        factor = short_side_px / min(size_wh)
+        factor = look.short_side_px / min(size_wh)
         working_wh = (max(1, round(size_wh[0] * factor)), max(1, round(size_wh[1] * factor)))
         working = image if working_wh == size_wh else geometry.resize(image, working_wh)
-        image_from_working = scaling(working_wh, size_wh)
-        (found,) = self.raw([working], min_score)
-        return [face.moved(image_from_working) for face in found]
+        turned = np.ascontiguousarray(np.rot90(working, look.quarter_turns))
+        image_from_turned = chain(
+            scaling(working_wh, size_wh), inverse(_quarter_turns(look.quarter_turns, working_wh))
+        )
+        (found,) = self.raw([turned], min_score)
+        return [face.moved(image_from_turned) for face in found]
 
     def _confirm(self, image: ImageU8, faces: list[Face], sure_score: float) -> Detection:
-        """Detect each face again in an upright close-up: better landmarks, and a second opinion.
-
-        Faces scored below `sure_score` are doubtful unless their close-ups confirm them.
-        """
-        if not faces:
-            return Detection()
-        size_wh = (_CLOSE_UP_SIDE_PX, _CLOSE_UP_SIDE_PX)
-        transforms = [_close_up_transform(face) for face in faces]
-        # Black beyond the image: mirrored, the parts of a face that fills it would be many faces.
-        upright = [
-            geometry.warp(image, transform, size_wh, border=cv2.BORDER_CONSTANT)
-            for transform in transforms
-        ]
-        # Seen in a mirror as well, and averaged: CenterFace places the eyes unevenly, by up to 6 %
-        # of their distance; averaging lowered the mean error over five points from 6.9 to 4.9 %.
-        mirrored = [np.ascontiguousarray(close_up[:, ::-1]) for close_up in upright]
-        found = self.raw([*upright, *mirrored], _CLOSE_UP_MIN_SCORE)
-        looks = zip(found[: len(faces)], found[len(faces) :], strict=True)
-        closer = [
-            _seen_closer(face, transform, *both)
-            for face, transform, both in zip(faces, transforms, looks, strict=True)
-        ]
-        is_sure = [f.score >= sure_score or f.close_up_score >= _CONFIRMED_SCORE for f in closer]
+        """Look closer: faces scored below `sure_score` are doubtful unless that confirms them."""
+        closer = look_closer(self.raw, image, faces)
+        is_sure = [f.score >= sure_score or f.close_up_score >= CONFIRMED_SCORE for f in closer]
         doubtful = [face for face, sure in zip(closer, is_sure, strict=True) if not sure]
-        faces = [face for face, sure in zip(closer, is_sure, strict=True) if sure]
-        return Detection(deduplicate(faces), doubtful)
+        sure_faces = [face for face, sure in zip(closer, is_sure, strict=True) if sure]
+        return Detection(deduplicate(sure_faces), doubtful)
 
 
-def _other_short_sides(short_side: int) -> list[int]:
-    """Return what to try where the usual sizes show no face: reduced, and enlarged at last."""
-    reduced = [side for side in _OTHER_SHORT_SIDES_PX if side < short_side]
+def _further_looks(short_side: int) -> list[Look]:
+    """Return what to try where the usual looks show no face: reduced, enlarged, turned."""
+    reduced = [Look(side) for side in _OTHER_SHORT_SIDES_PX if side < short_side]
     if short_side >= _REDUCED_FROM_PX:
-        reduced.remove(_REDUCED_SHORT_SIDE_PX)  # done already
+        reduced.remove(Look(_REDUCED_SHORT_SIDE_PX))  # done already
     enlarged = min(2 * short_side, _FINE_SHORT_SIDE_PX)
-    is_larger = _THUMBNAIL_SHORT_SIDE_PX <= short_side < enlarged
-    return [*reduced, enlarged] if is_larger else reduced
+    if _THUMBNAIL_SHORT_SIDE_PX <= short_side < enlarged:
+        reduced.append(Look(enlarged))
+    turned = min(max(short_side, _THUMBNAIL_SHORT_SIDE_PX), _TURNED_SHORT_SIDE_PX)
+    return [*reduced, *(Look(turned, quarter_turns) for quarter_turns in (1, 3, 2))]
+
+
+def _quarter_turns(count: int, size_wh: tuple[int, int]) -> Transform:
+    """Return turned_from_image for `np.rot90(image, count)`: counterclockwise in the picture."""
+    turned_from_image = geometry.translation(0, 0)
+    width, height = size_wh
+    for _ in range(count):
+        once = np.array([[0.0, 1, 0], [-1, 0, width - 1]])
+        turned_from_image = chain(once, turned_from_image)
+        width, height = height, width
+    return turned_from_image
 
 
 def _holds_large(found: Detection, short_side: int) -> bool:
@@ -182,7 +190,7 @@ def _confirmed(faces: list[Face]) -> list[Face]:
 
     Large faces are misplaced by up to half of their size, though their close-ups show a face.
     """
-    return [face for face in faces if face.is_placed and face.close_up_score >= _CONFIRMED_SCORE]
+    return [face for face in faces if face.is_placed and face.close_up_score >= CONFIRMED_SCORE]
 
 
 def _is_replaced(face: Face, added: list[Face]) -> bool:
@@ -193,48 +201,6 @@ def _is_replaced(face: Face, added: list[Face]) -> bool:
         and (other.close_up_score >= face.close_up_score or not face.is_placed)
         for other in added
     )
-
-
-def _seen_closer(
-    face: Face, close_up_from_image: Transform, upright: list[Face], mirrored: list[Face]
-) -> Face:
-    """Return the face with the mean landmarks and score of what its two close-ups show of it."""
-    seen = face.moved(close_up_from_image)
-    turned = [_mirrored(other, _CLOSE_UP_SIDE_PX) for other in mirrored]
-    # A poorly placed face is still one: the score counts what is shown there or thereabouts.
-    scores = [_best_score_near(look, seen) for look in (upright, turned)]
-    checked = dataclasses.replace(face, close_up_score=sum(scores) / len(scores))
-    looks = [_nearest_match(upright, seen), _nearest_match(turned, seen)]
-    matches = [look.landmarks for look in looks if look is not None]
-    if not matches:
-        return checked
-    middle = apply(inverse(close_up_from_image), np.mean(matches, axis=0))
-    return dataclasses.replace(checked, landmarks=middle, is_placed=True)
-
-
-def _nearest_match(found: list[Face], face: Face) -> Face | None:
-    """Return the nearest of those that plausibly are the same face, if any."""
-    matches = [other for other in found if is_plausible_match(other, face)]
-    return min(matches, key=lambda other: _landmark_distance(other, face), default=None)
-
-
-def _best_score_near(found: list[Face], face: Face) -> float:
-    near = [other for other in found if _landmark_distance(other, face) < face.eye_distance_px]
-    return max((other.score for other in near), default=0.0)
-
-
-def _mirrored(face: Face, width: int) -> Face:
-    """Move a face found in a mirrored image to the image itself: left and right points swap."""
-    moved = face.moved(np.array([[-1.0, 0, width - 1], [0, 1, 0]]))
-    return dataclasses.replace(moved, landmarks=moved.landmarks[[1, 0, 2, 4, 3]])
-
-
-def _close_up_transform(face: Face) -> Transform:
-    """Return close_up_from_image: the face upright as in its crop, its landmarks in the middle."""
-    shrink = _CLOSE_UP_EYE_DISTANCE_PX / geometry.eye_distance(geometry.TEMPLATE_LANDMARKS)
-    rotation = shrink * face.crop_from_image[:, :2]
-    middle = np.full(2, (_CLOSE_UP_SIDE_PX - 1) / 2)
-    return np.column_stack([rotation, middle - rotation @ face.landmarks.mean(axis=0)])
 
 
 def _new(found: list[Face], known: list[Face]) -> list[Face]:
@@ -252,22 +218,11 @@ def is_duplicate(face: Face, known: Face) -> bool:
     return bool(inside) and face.eye_distance_px < _PART_SIZE * known.eye_distance_px
 
 
-def _landmark_distance(a: Face, b: Face) -> float:
-    return float(np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean())
-
-
-def is_plausible_match(found: Face, face: Face) -> bool:
-    """Return whether a close-up shows the same face: within a third of its size, as large."""
-    size = face.eye_distance_px
-    change = found.eye_distance_px / size
-    return _landmark_distance(found, face) < size / 3 and 0.7 < change < 1.4
-
-
 def deduplicate(faces: list[Face]) -> list[Face]:
     """Keep, of faces that lie on each other, the one of the highest score; left to right."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        if all(_landmark_distance(face, k) > k.eye_distance_px / 4 for k in kept):
+        if all(face.distance_to(k) > k.eye_distance_px / 4 for k in kept):
             kept.append(face)
     return sorted(kept, key=lambda face: float(face.box_xyxy[0]))
 

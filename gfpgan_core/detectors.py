@@ -56,6 +56,10 @@ class Face:
         own = geometry.eye_distance(geometry.TEMPLATE_LANDMARKS)
         return own / geometry.scale_of(self.crop_from_image)
 
+    def distance_to(self, other: Face) -> float:
+        """Return the mean distance of the landmarks, in pixels."""
+        return float(np.linalg.norm(self.landmarks - other.landmarks, axis=1).mean())
+
     def moved(self, to_from: Transform) -> Face:
         """Return the same face in other coordinates."""
         left, top, right, bottom = self.box_xyxy

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.backends.gpu", "gfpgan_core.backends.openvino"),
     ("gfpgan_core.backends",),
     ("gfpgan_core.detectors",),
+    ("gfpgan_core.close_up",),
     ("gfpgan_core.detect",),
     ("gfpgan_core.choose", "gfpgan_core.align", "gfpgan_core.masks"),
     ("gfpgan_core.paste", "gfpgan_core.background"),

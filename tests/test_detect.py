@@ -56,6 +56,41 @@ def test_a_tilted_face_is_found_upright(centerface: FaceDetector, portrait: Imag
     assert _error(centerface(tilted), geometry.apply(turn, MARKED)) < TOLERANCE_PX
 
 
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_a_face_on_its_side_or_head_down_is_found(
+    centerface: FaceDetector, portrait: ImageU8, quarter_turns: int
+) -> None:
+    turned = np.ascontiguousarray(np.rot90(portrait, quarter_turns))
+    marked = MARKED
+    for _ in range(quarter_turns):  # counterclockwise: the right edge comes to the top
+        marked = np.column_stack([marked[:, 1], 511 - marked[:, 0]])
+    (face,) = centerface(turned)
+    assert _error([face], marked) < TOLERANCE_PX
+
+
+def test_a_photo_is_turned_where_no_face_is_seen_upright() -> None:
+    """By a detector that sees upright faces alone, as most do."""
+    landmarks = geometry.TEMPLATE_LANDMARKS * 0.2 + (40, 10)
+    photo = np.zeros((200, 300, 3), np.uint8)
+    photo[0, 0] = 255  # the corner that is at the top left in the upright photo
+
+    def raw(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        if batch[0].shape == (224, 224, 3):
+            middle = geometry.TEMPLATE_LANDMARKS.mean(axis=0)
+            close = (geometry.TEMPLATE_LANDMARKS - middle) * 40 / 125.92 + 111.5
+            return [[Face(np.array([70.0, 60, 150, 160]), close, 0.9)] for _ in batch]
+        is_upright = bool(batch[0].shape == photo.shape and batch[0][0, 0, 0] == 255)
+        return [[Face(np.array([45.0, 15, 135, 105]), landmarks, 0.9)] * is_upright]
+
+    for turns in range(4):
+        (face,) = FaceDetector("fake", raw)(np.ascontiguousarray(np.rot90(photo, turns)))
+        expected = landmarks
+        for turn in range(turns):
+            side = 299 if turn % 2 == 0 else 199
+            expected = np.column_stack([expected[:, 1], side - expected[:, 0]])
+        assert np.abs(face.landmarks - expected).max() < 1
+
+
 def test_two_faces_and_none(centerface: FaceDetector, two_faces: ImageU8) -> None:
     faces = centerface(two_faces)
     assert len(faces) == 2
