@@ -141,7 +141,7 @@ def test_a_stage_takes_over_the_discriminators_and_what_their_optimizer_knows(
     small = load_file(Path("run/stage_b/best.safetensors")).eval()
     lq = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64))).float()
     reduced = F.interpolate(lq, scale_factor=0.5, mode="bilinear")
-    change = F.interpolate(small(reduced)[0] - reduced, scale_factor=2, mode="bilinear")
+    change = F.interpolate(small(reduced) - reduced, scale_factor=2, mode="bilinear")
     with torch.no_grad():
         image = trainer.generator.eval()(lq)
     torch.testing.assert_close(image, lq + change, atol=1e-5, rtol=0)
