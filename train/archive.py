@@ -97,7 +97,7 @@ def opened(archive: Path, allowance: Allowance) -> Iterator[Iterator[Member]]:
         file.seek(0)
         opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
         if opener is None and not _is_tar_header(start):
-            raise InputError("train_data is no archive that can be read: send a .zip or .tar")
+            raise InputError("train_data is no zip or tar: send an archive of photos")
         with _Forward(opener(file) if opener else file, allowance, counts=bool(opener)) as source:
             yield _tar_members(source)
 
