@@ -1,0 +1,145 @@
+"""A thousand pictures and three hundred archives: damaged, of odd tags, and made to cost much."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+PICTURES_OF_A_SEED = 40
+ARCHIVES_OF_A_SEED = 35
+
+
+def pictures() -> Iterator[tuple[str, bytes]]:
+    """Name and content of each; the same ones each time."""
+    yield from _large_pictures()
+    for number, (name, data) in enumerate(_good_pictures()):
+        for change in range(PICTURES_OF_A_SEED):
+            yield f"{name}-{change}", damaged(data, random.Random(1000 * number + change))
+
+
+def archives() -> Iterator[tuple[str, bytes]]:
+    """Name and content of each; the same ones each time."""
+    yield from _large_archives()
+    for number, (name, data) in enumerate(_good_archives()):
+        for change in range(ARCHIVES_OF_A_SEED):
+            yield f"{name}-{change}", damaged(data, random.Random(1000 * number + change))
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """The file cut, with bytes changed, repeated, or with numbers that are extreme."""
+    result = bytearray(data)
+    # Headers are where a change tells most.
+    reach = rng.choice((64, 256, len(result)))
+    for _ in range(rng.choice((1, 2, 8))):
+        at = rng.randrange(max(1, min(reach, len(result))))
+        kind = rng.randrange(5)
+        if kind == 0:
+            result[at] = rng.randrange(256)
+        elif kind == 1:
+            result[at : at + 4] = rng.choice((b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"))
+        elif kind == 2:
+            del result[at : at + rng.choice((1, 7, 100))]
+        elif kind == 3:
+            result[at:at] = result[at : at + rng.choice((2, 50))]
+        else:
+            result[max(20, at) :] = result[max(20, at) : max(20, len(result) - at)]
+    return bytes(result)
+
+
+def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _good_pictures() -> Iterator[tuple[str, bytes]]:
+    levels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    rgb = Image.fromarray(levels)
+    wide = Image.fromarray(levels[..., 0].astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    frames: dict[str, Any] = {"save_all": True, "append_images": [rgb.rotate(9), rgb.rotate(30)]}
+    for mode in ("1", "L", "P", "RGB", "CMYK"):
+        yield f"tiff-{mode}", _saved(rgb.convert(mode), "TIFF", compression="tiff_lzw")
+    for mode in ("L", "P", "RGB", "RGBA", "LA"):
+        yield f"png-{mode}", _saved(rgb.convert(mode), "PNG", exif=exif)
+    yield "png-16", _saved(wide, "PNG")
+    yield "tiff-16", _saved(wide, "TIFF", compression="tiff_adobe_deflate")
+    yield "tiff-jpeg", _saved(rgb, "TIFF", compression="jpeg")
+    yield "tiff-pages", _saved(rgb, "TIFF", **frames)
+    for progressive in (False, True):
+        yield f"jpeg-{progressive}", _saved(rgb, "JPEG", exif=exif, progressive=progressive)
+    yield "jpeg-cmyk", _saved(rgb.convert("CMYK"), "JPEG")
+    yield "mpo", _saved(rgb, "MPO", **frames)
+    yield "webp", _saved(rgb, "WEBP", exif=exif)
+    yield "webp-lossless", _saved(rgb.convert("RGBA"), "WEBP", lossless=True)
+    yield "webp-pages", _saved(rgb, "WEBP", **frames)
+    yield "gif", _saved(rgb, "GIF", **frames)
+    yield "apng", _saved(rgb, "PNG", **frames)
+    for mode in ("1", "P", "RGB"):
+        yield f"bmp-{mode}", _saved(rgb.convert(mode), "BMP")
+
+
+def _large_pictures() -> Iterator[tuple[str, bytes]]:
+    """Of 64 megapixels, in less than 1 MB."""
+    side = (8000, 8000)
+    grey = Image.new("L", side, 120)
+    progressive = _saved(grey, "JPEG", progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    scans = progressive[last:-2]
+    for count in (1, 40, 500):
+        yield f"scans-{count}", progressive[:last] + scans * count + progressive[-2:]
+    yield "large-16", _saved(Image.fromarray(np.zeros(side, np.uint16)), "PNG")
+    for mode in ("RGB", "P", "LA"):
+        yield f"large-{mode}", _saved(grey.convert(mode), "PNG", compress_level=6)
+    yield "large-tiff", _saved(grey, "TIFF", compression="tiff_adobe_deflate")
+    bmp = bytearray(_saved(Image.new("P", (16, 16)), "BMP"))
+    bmp[18:26], bmp[30:34] = (8000).to_bytes(4, "little") * 2, (1).to_bytes(4, "little")
+    yield "rle", bytes(bmp[:1078]) + b"\x01\x01\0\0" * 4000 + b"\0\x01"
+
+
+def _tar(members: dict[str, bytes], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", **options) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _good_archives() -> Iterator[tuple[str, bytes]]:
+    picture = _saved(Image.new("RGB", (30, 30), "red"), "PNG")
+    members = {f"set/{'n' * 120 * n}{n}.png": picture for n in range(3)}
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        tar = _tar(members, format=form)
+        yield f"tar-{form}", tar
+        yield f"gz-{form}", gzip.compress(tar, mtime=0)
+        yield f"bz2-{form}", bz2.compress(tar)
+        yield f"xz-{form}", lzma.compress(tar)
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name, data in members.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+        yield f"zip-{method}", buffer.getvalue()
+
+
+def _large_archives() -> Iterator[tuple[str, bytes]]:
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE):
+        info = tarfile.TarInfo("long")
+        info.type, info.size = kind, 2**27
+        yield f"long-{kind.decode()}", bz2.compress(info.tobuf() + b"1" * 2**27)
+    skipped = _tar({"film.mp4": bytes(2**27)})
+    yield "skipped-bz2", bz2.compress(skipped)
+    yield "skipped-xz", lzma.compress(skipped)
