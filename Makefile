@@ -5,7 +5,7 @@ IMG ?= assets/sample_degraded.jpg
 OUTPUT ?= output
 PORT ?= 5000
 
-.PHONY: restore serve soak test train-smoke train-compact check bench licenses
+.PHONY: restore serve soak fuzz test train-smoke train-compact check bench licenses
 
 restore: $(VENV)/.runtime
 	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
@@ -17,6 +17,14 @@ serve: $(VENV)/.runtime
 # 2,000 good, bad, cancelled and broken requests by 8 clients, the worker killed now and then.
 soak: $(VENV)/.development
 	$(VENV)/bin/python -m scripts.soak
+
+# Pictures, archives and weight files by atheris, FUZZ_S seconds each; its corpus is kept in FUZZ.
+FUZZ ?= $(HOME)/.cache/gfpgan-fuzz
+FUZZ_S ?= 1200
+fuzz: $(VENV)/.development
+	$(VENV)/bin/pip install --quiet atheris==3.0.0
+	for target in pictures archives weights; do PYTHONPATH=.:tests nice -n 15 \
+	  $(VENV)/bin/python -m hostile.fuzz $$target "$(FUZZ)" $(FUZZ_S) || exit 1; done
 
 test: $(VENV)/.development
 	$(VENV)/bin/python -m pytest
