@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import atheris
+import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 with atheris.instrument_imports(include=["gfpgan_core", "train", "PIL", "tarfile", "zipfile"]):
     from gfpgan_core.errors import InputError, WeightsError
