@@ -110,7 +110,7 @@ def test_bad_trainings_say_what_is_wrong(
     save_safetensors(random_network(0), network)
     tiny = data_url(network.read_bytes(), "application/octet-stream")
     cases: list[tuple[dict[str, object], tuple[str, ...]]] = [
-        ({"train_data": data_url(b"Dear sir or madam")}, ("no archive that can be read",)),
+        ({"train_data": data_url(b"Dear sir or madam")}, ("is no zip or tar",)),
         ({"train_data": data_url(_zip([empty], **{"____/evil__png": b"x"}))}, ("leads out",)),
         ({"train_data": data_url(tar.getvalue(), "application/x-tar")}, ("a link or device",)),
         (
