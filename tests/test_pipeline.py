@@ -121,8 +121,8 @@ class _Broken(nn.Module):
         super().__init__()
         self.config = random_network(0).config
 
-    def forward(self, lq: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return lq * torch.nan, []
+    def forward(self, lq: torch.Tensor) -> torch.Tensor:
+        return lq * torch.nan
 
 
 def test_a_face_that_failed_is_never_returned_as_restored(portrait: ImageU8) -> None:
@@ -198,10 +198,10 @@ class _Watched(nn.Module):
         self.config = random_network(0).config
         self.batches: list[int] = []
 
-    def forward(self, lq: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def forward(self, lq: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(lq))
         dark = lq.mean(dim=(1, 2, 3), keepdim=True) < -0.5
-        return torch.where(dark, torch.nan, lq), []
+        return torch.where(dark, torch.nan, lq)
 
 
 def test_faces_of_several_photos_share_batches_and_one_that_fails_fails_alone(
