@@ -69,7 +69,7 @@ def test_the_wheel_is_the_package_alone(wheel: Path) -> None:
     here = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "gfpgan_core").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in names if name.startswith("gfpgan_core/")} == here
 

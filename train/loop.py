@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
 from gfpgan_core.errors import InputError
@@ -56,6 +57,8 @@ def train(
         TrainingError: a loss is not finite, or the disk is full.
         WeightsError: weights to start from can't be had, or the result can't be written.
     """
+    # accelerate keeps one precision for a process, and refuses a second run of another one.
+    AcceleratorState._reset_state()  # the processes' own state stays
     accelerator = Accelerator(
         cpu=config.device == "cpu",
         mixed_precision="bf16" if config.precision == "bf16" else "no",
