@@ -35,7 +35,9 @@ def environment(port: int, mode: str = "predict") -> dict[str, str]:
     """
     name, stub = _STUBS[mode]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return os.environ | {name: stub, "PORT": str(port), "PATH": path}
+    wait = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # torch reads it when it is imported
+    ours = {name: stub, "PORT": str(port), "PATH": path, "OMP_WAIT_POLICY": wait}
+    return os.environ | ours
 
 
 def write_schema() -> None:

@@ -63,6 +63,29 @@ def test_a_smaller_omp_num_threads_is_kept() -> None:
     assert result.stdout == "1\n"
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    given: str | None, expected: str
+) -> None:
+    """OpenMP's runtime reads it when torch is imported: the command line sets it before."""
+    code = (
+        "import os, sys; import gfpgan_core.__main__; from gfpgan_core import runtime;"
+        "assert 'torch' not in sys.modules; runtime.configure_process();"
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {name: v for name, v in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == f"{expected} True\n"
+
+
 _MEMORY_CODE = """
 import numpy as np
 from gfpgan_core import runtime
