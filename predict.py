@@ -1,4 +1,4 @@
-"""The Cog predictor: `cog predict -i img=@face.jpg`, and what Replicate serves."""
+"""The Cog predictor: `cog run -i img=@face.jpg`, and what Replicate serves."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from gfpgan_core.choose import LeftAlone, choose
 from gfpgan_core.config import AUTO_SCALE, RestoreOptions
 from gfpgan_core.detect import FaceDetector, load_detector
 from gfpgan_core.detectors import Face
-from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.images.incoming import AnyPhoto, as_photo, prepared, read_ahead
 from gfpgan_core.images.interlace import is_interlaced
@@ -38,9 +38,6 @@ _GPU_BATCH_FACES = 8
 
 # Photos that wait for a batch to fill.
 _WAITING_MEGAPIXELS = 64
-
-FAILURES = (InputError, WeightsError, CropFailedError, MemoryError)
-"""What can be wrong with one photo, while others can be restored."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -119,15 +116,15 @@ class FaceRestorer:
             CropFailedError: the network gave no usable result; nothing is returned unrestored.
         """
         options = options or RestoreOptions()
-        job = self._find_faces(as_photo(photo, options.page), options)
-        return self._compose(job, self._restore_crops([job]))
+        return self._restore_alone(self._find_faces(as_photo(photo, options.page), options))
 
     def restore_many(
         self, photos: Iterable[AnyPhoto], options: RestoreOptions | None = None
     ) -> Iterator[Restoration | Exception]:
         """Yield for each photo, in order, its restoration or the error that it met.
 
-        The error is one of `FAILURES` or a defect of ours: neither takes the other photos down.
+        An error of one photo (`InputError`, `WeightsError`, `CropFailedError`, `MemoryError`, or a
+        defect of ours) doesn't take the others down.
         Photos are decoded while others are restored; on a GPU the faces of several share batches.
         """
         options = options or RestoreOptions()

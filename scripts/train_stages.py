@@ -20,12 +20,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.errors import InputError
 from gfpgan_core.runtime import configure_process
+from train.__main__ import exit_status
 from train.config import load_config
-from train.loop import train
-from train.optimise import TrainingError
-from train.run_folder import LAST
 
 _logger = logging.getLogger(__name__)
 
@@ -39,16 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, required=True, help="faces and runs lie here")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    configure_process()
-    try:
-        train_stages(options.schedule, options.folder)
-    except (InputError, WeightsError, TrainingError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: train_stages(options.schedule, options.folder))
 
 
 def train_stages(
@@ -60,6 +49,10 @@ def train_stages(
         InputError: no stages, or a configuration that can't be used.
         TrainingError: a loss is not finite.
     """
+    configure_process()
+    from train.loop import train  # imports torch
+    from train.run_folder import LAST
+
     stages = sorted(schedule.resolve().glob("stage_*.yaml"))
     if not stages:
         raise InputError(f"{schedule} holds no stage_*.yaml")

@@ -47,8 +47,15 @@ def run_code(
     code: str, *arguments: object, before: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own, from the project's folder."""
+    return run_python("-c", code, *arguments, before=before)
+
+
+def run_python(
+    *arguments: object, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python on one thread, from the project's folder; `before` is called in the process."""
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         preexec_fn=before,

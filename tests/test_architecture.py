@@ -108,8 +108,15 @@ def test_networks_know_nothing_of_files() -> None:
         assert all(name.startswith(allowed) for name in imported_modules(path)), path
 
 
-def test_what_the_command_line_reads_first_needs_no_torch() -> None:
-    modules = "gfpgan_core.config, gfpgan_core.runtime, gfpgan_core.weights.releases"
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "gfpgan_core.config, gfpgan_core.runtime, gfpgan_core.weights.releases",
+        # These set the process up first: OpenMP reads its settings when torch is imported.
+        "gfpgan_core.__main__, train.__main__, scripts.train_stages",
+    ],
+)
+def test_what_runs_before_the_set_up_needs_no_torch(modules: str) -> None:
     code = f"import sys; import {modules}; print('torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -121,9 +128,7 @@ def test_the_drawing_of_the_imports_is_of_todays() -> None:
     assert draw(["--check"]) == 0
 
 
-def test_an_import_is_seen_however_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_is_seen_however_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
         "import gfpgan_core.errors\n"

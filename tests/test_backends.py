@@ -152,7 +152,7 @@ def test_style_convolutions_equal_the_papers_form(upsample: bool) -> None:
 def test_pixelwise_layers_equal_the_plain_ones() -> None:
     torch.manual_seed(0)
     modules = nn.ModuleList([nn.Conv2d(5, 7, 1), ToRGB(6, 4), SpatialFeatureTransform()])
-    modules[1].bias.normal_()  # type: ignore[operator, union-attr]
+    modules[1].bias.normal_()  # type: ignore[operator]
     x, code = torch.randn(2, 6, 13, 9), torch.randn(2, 4)
     scale, shift = torch.randn(2, 2, 3, 13, 9)
     small = torch.randn(2, 3, 13, 9)[:, :, :6, :4]

@@ -75,7 +75,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_checkpoint import _save
-from train.optimise import TrainingError
+from train.errors import TrainingError
 try:
     _save(Path(sys.argv[1]), 4)
 except TrainingError as error:

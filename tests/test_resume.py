@@ -16,14 +16,15 @@ import pytest
 import torch
 import yaml
 from conftest import HANG_S, ROOT, TINY
+from faults import run_python
 from training_runs import interrupt_after, makers, newest, tiny_run
 
 from gfpgan_core import FaceRestorer, RestoreOptions
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from train import checkpoint
+from train.errors import TrainingError
 from train.loop import train
-from train.optimise import TrainingError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,15 +73,7 @@ def test_a_killed_process_resumes(faces: Path, tmp_path: Path) -> None:
     stopped_at = newest(run).step
     assert 4 <= stopped_at < 100_000
     export = tmp_path / "own.safetensors"
-    result = subprocess.run(
-        [*command, "--set", f"steps={stopped_at + 2}", "--export", str(export)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG_S,
-    )
+    result = run_python(*command[1:], "--set", f"steps={stopped_at + 2}", "--export", export)
     assert result.returncode == 0, result.stderr
     assert f"other values than before: steps 100000 -> {stopped_at + 2}" in result.stderr
     assert f"resuming {run} after step {stopped_at}" in result.stderr

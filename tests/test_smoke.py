@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
 import torchvision
 import yaml
-from conftest import HANG_S, ROOT, TINY
+from conftest import TINY
+from faults import run_python
 from training_runs import newest, run_and_kill
 
 from gfpgan_core import images
@@ -84,19 +82,9 @@ def test_twenty_steps_killed_resumed_exported_and_used(
     (tmp_path / "photos").mkdir()
     for name, photo in {"one": portrait, "two": two_faces}.items():
         images.write(tmp_path / "photos" / f"{name}.png", images.encode(photo, None, "png"))
-    modules = [sys.executable, "-m"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def run(*command: str | Path) -> str:
-        result = subprocess.run(
-            [*modules, *map(str, command)],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=HANG_S,
-        )
+        result = run_python("-m", *command)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

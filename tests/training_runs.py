@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import HANG_S, ROOT, TINY
+from faults import run_python
 
 from train import checkpoint
 from train.checkpoint import Checkpoint
@@ -112,17 +113,7 @@ def run_process(
 ) -> subprocess.CompletedProcess[str]:
     """Run a real training process, or several; `before` is called in the new process."""
     path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
-    command = [sys.executable, *launcher, "-m", "train", "--config", str(path), *options]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        preexec_fn=before,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG_S,
-    )
+    return run_python(*launcher, "-m", "train", "--config", path, *options, before=before)
 
 
 _HOLD = """

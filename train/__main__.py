@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,8 @@ import yaml
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import configure_process
-from train.config import load_config
+from train.config import TrainConfig, load_config
+from train.errors import TrainingError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,27 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--export", type=Path, help="write the averaged weights here (safetensors)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        config = load_config(options.config, options.set)
-        if options.dry_run:
-            from train.networks import parameter_counts
+    return exit_status(lambda: _run(options))
 
-            print(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), end="")
-            for name, count in parameter_counts(config).items():
-                print(f"# {name}: {count:,} parameters")
-            return 0
-        if options.export:
-            _check_export(options.export)
-        configure_process()
-        from train.loop import train
-        from train.optimise import TrainingError
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
+
+def exit_status(work: Callable[[], None]) -> int:
+    """Do the work; return 0, 1 after a message on what was wrong, or 130 after Ctrl-C."""
     try:
-        weights = train(config)
-        if options.export:
-            _export(weights, options.export)
+        work()
     except (InputError, WeightsError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -61,6 +49,30 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = load_config(options.config, options.set)
+    if options.dry_run:
+        _describe(config)
+        return
+    if options.export:
+        _check_export(options.export)
+    configure_process()
+    from train.loop import train  # imports torch
+
+    weights = train(config)
+    if options.export:
+        _export(weights, options.export)
+
+
+def _describe(config: TrainConfig) -> None:
+    """Print the whole configuration, and the size of each network."""
+    from train.networks import parameter_counts
+
+    print(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), end="")
+    for name, count in parameter_counts(config).items():
+        print(f"# {name}: {count:,} parameters")
 
 
 def _check_export(path: Path) -> None:

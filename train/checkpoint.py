@@ -13,7 +13,7 @@ import torch
 
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import remove_partial_files, whole_file
-from train.optimise import TrainingError
+from train.errors import TrainingError
 
 _logger = logging.getLogger(__name__)
 

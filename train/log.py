@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gfpgan_core.files import whole_file
 from train.config import TrainConfig
-from train.optimise import TrainingError
+from train.errors import TrainingError
 from train.validate import Validation
 
 _logger = logging.getLogger(__name__)

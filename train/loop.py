@@ -71,7 +71,7 @@ def train(
             stack.enter_context(own_run_folder(folder))
         with accelerator.main_process_first():  # the others take over what it finds
             before = read_record(folder)
-            faces = _usable_faces(config, before)
+            faces = _usable_faces(config, config.train_faces, before)
             held_out = _held_out(config)
             if is_main:
                 with writing_into(folder):
@@ -111,9 +111,9 @@ def _trainer(config: TrainConfig, accelerator: Accelerator) -> Trainer:
     return kind(config, accelerator)
 
 
-def _usable_faces(config: TrainConfig, known: FaceRecord | None) -> Faces:
+def _usable_faces(config: TrainConfig, path: str, known: FaceRecord | None) -> Faces:
     return usable_faces(
-        open_faces(Path(config.train_faces)),
+        open_faces(Path(path)),
         skip=config.on_bad_face == "skip",
         decode=config.check_faces == "decode",
         known=known,
@@ -125,12 +125,7 @@ def _held_out(config: TrainConfig) -> Faces | None:
         return None
     if config.objective == "prior":
         raise InputError("a prior isn't validated: leave validation_faces empty")
-    return usable_faces(
-        open_faces(Path(config.validation_faces)),
-        skip=config.on_bad_face == "skip",
-        decode=config.check_faces == "decode",
-        known=None,
-    )
+    return _usable_faces(config, config.validation_faces, None)
 
 
 def _warn_of_changes(before: FaceRecord, faces: Faces) -> None:

@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 from train.config import TrainConfig
+from train.errors import TrainingError
 
 _MAPPING_RATE = 0.01  # StyleGAN2's multiplier for the mapping network
-
-
-class TrainingError(RuntimeError):
-    """The run can't go on; its last good checkpoint is kept."""
 
 
 def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:

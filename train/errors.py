@@ -1,0 +1,5 @@
+"""What stops a training; `gfpgan_core.errors` has the errors of its input."""
+
+
+class TrainingError(RuntimeError):
+    """The run can't go on; its last good checkpoint is kept."""
