@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from gfpgan_core.cli.export import export
 from gfpgan_core.cli.fetch import fetch
 from gfpgan_core.cli.parser import make_parser
 from gfpgan_core.cli.restore import INTERRUPTED, restore
@@ -21,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         with _second_interrupt_kills():
-            return fetch(options.names) if options.command == "fetch" else restore(options)
+            if options.command == "fetch":
+                return fetch(options.names)
+            return export(options) if options.command == "export" else restore(options)
     except KeyboardInterrupt:
         return INTERRUPTED
 

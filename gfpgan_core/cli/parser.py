@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from gfpgan_core.cli.export import KINDS
 from gfpgan_core.cli.fetch import FETCHABLE
 from gfpgan_core.cli.report import printable
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind
@@ -51,7 +52,19 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"all, or any of: {', '.join(FETCHABLE)} (default: v1.4 and its companions)",
     )
+    _add_export(commands.add_parser("export", help="write weights as other tools read them"))
     return parser
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", metavar="FILE", help="a weight file, a folder of --to hub, or a version's name")
+    add("--to", choices=KINDS, required=True, help="the kind of file")
+    add("--output", metavar="PATH", help="file or folder; default: by its name, in this folder")
+    add("--name", default="", help="what the export is called; default: the file's name")
+    add("--facefusion", action="store_true", help="by facefusion's names, with its checksum")
+    add("--license", default="", metavar="ID", help="for the card of --to hub: apache-2.0 ...")
+    add("--overwrite", action="store_true", help="replace files of these names")
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +79,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace files of the results' names, no photos")
     add("--resume", action="store_true", help="leave out what an earlier run has done")
     add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
-    add("--weights", type=Path, metavar="FILE", help="weights of your own instead of a version")
+    add("--weights", type=Path, metavar="FILE", help="weights of your own: a file, or a folder")
     add(
         "--scale",
         type=_scale,

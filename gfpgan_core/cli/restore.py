@@ -24,6 +24,7 @@ from gfpgan_core.cli.results import (
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
+from gfpgan_core.weights.folders import weights_file
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -155,7 +156,7 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
     recorded = {name: value for name, value in vars(options).items() if name not in _NOT_RECORDED}
     if options.weights:
         try:
-            recorded["version"] = sha256_of(options.weights)
+            recorded["version"] = sha256_of(weights_file(options.weights))
         except OSError as error:
             raise WeightsError(
                 f"{options.weights} can't be read as weights: {error.strerror or error}"

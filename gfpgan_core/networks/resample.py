@@ -32,6 +32,8 @@ def bilinear_then_conv(image: Tensor, weight: Tensor, bias: Tensor | None = None
     Returns:
         (N, C_out, 2H, 2W).
     """
+    if torch.onnx.is_in_onnx_export():  # runtimes know the plain form, and make it fast themselves
+        return F.conv2d(bilinear(image, 2), weight, bias, padding=1)
     continued = F.pad(image, (1, 1, 1, 1), mode="replicate")
     spread = F.conv_transpose2d(continued, weight.flip(2, 3).transpose(0, 1), stride=2, padding=1)
     channels = len(weight)
@@ -85,7 +87,7 @@ def _bilinear_line(line: Tensor) -> Tensor:
 def _fir_kernel(channels: int, like: Tensor) -> Tensor:
     """(C, 1, 4, 4): the depthwise outer product of [1,3,3,1] with itself, of sum 1."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=like.device, dtype=like.dtype) / 8
-    return (taps[:, None] * taps).expand(channels, 1, 4, 4)
+    return (taps[:, None] * taps).expand(int(channels), 1, 4, 4)
 
 
 def fir_blur(image: Tensor, padding_px: int, gain: float = 1.0) -> Tensor:

@@ -20,6 +20,7 @@ from gfpgan_core.networks.restoreformer import RestoreFormer
 from gfpgan_core.weights import convert
 from gfpgan_core.weights.checkpoint import read_state
 from gfpgan_core.weights.download import ensure_present
+from gfpgan_core.weights.folders import description_in, weights_file
 from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES, WeightFile
 
 Network = GFPGAN | RestoreFormer
@@ -60,16 +61,19 @@ def load_file(
 ) -> GFPGAN:
     """Return the network in a file of one's own: the outcome of a training, ours or upstream's.
 
-    The configuration comes from a safetensors file's metadata, else from the shapes. Checkpoints
-    with equalized learning rates don't tell how they resample: `resampling` does, "bilinear" for
-    upstream's GFPGANBilinear, "fir" for its GFPGANv1.
+    Of a folder, `model.safetensors` is read. The configuration comes from a safetensors file's
+    metadata, else from the folder's `config.json`, else from the shapes. Checkpoints with equalized
+    learning rates don't tell how they resample: `resampling` does, "bilinear" for upstream's
+    GFPGANBilinear, "fir" for its GFPGANv1.
 
     Raises:
         WeightsError: no readable weights, or not those of a GFPGAN generator.
     """
+    folder, path = path, weights_file(path)
     state, metadata = read_state(path)
-    if "generator_config" in metadata:
-        config = _config_from_metadata(metadata["generator_config"], path)
+    described = metadata.get("generator_config") or _description_beside(folder)
+    if described:
+        config = _config_from_metadata(described, path)
     else:
         equalized = convert.is_equalized(state)
         state = convert.to_clean(state) if equalized else state
@@ -119,6 +123,13 @@ def config_of(state: dict[str, Tensor], path: Path) -> GeneratorConfig:
         return GeneratorConfig(size, multiplier, narrow, style_features, mlp_layers)
     except InputError as error:
         raise WeightsError(f"{path} holds no GFPGAN generator: {error}") from error
+
+
+def _description_beside(folder: Path) -> str | None:
+    try:
+        return description_in(folder)
+    except OSError as error:
+        raise WeightsError(f"{folder} can't be read: {error.strerror or error}") from error
 
 
 def _config_from_metadata(text: str, path: Path) -> GeneratorConfig:

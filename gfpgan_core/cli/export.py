@@ -1,0 +1,68 @@
+"""`gfpgan export`: weights in the files that other tools read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfpgan_core.cli.report import Report, error_text
+from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.weights.releases import RELEASES
+
+if TYPE_CHECKING:
+    from gfpgan_core.networks.gfpgan import GFPGAN
+
+KINDS = ("pth", "onnx", "hub")
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the files, and say where they are; return 0, or 1 if they can't be written."""
+    report = Report()
+    try:
+        if options.facefusion and options.to != "onnx":
+            raise InputError("--facefusion is for --to onnx: facefusion reads nothing else")
+        for path in _written(options, _network(options.file)):
+            report.line(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    except (InputError, WeightsError) as error:
+        report.note(error_text(error))
+        return 1
+    return 0
+
+
+def _network(source: str) -> GFPGAN:
+    """Load a weight file, a folder of one, or a release by its name."""
+    from gfpgan_core.networks.gfpgan import GFPGAN
+    from gfpgan_core.weights.load import load, load_file
+
+    if source not in RELEASES or Path(source).exists():
+        return load_file(Path(source))
+    network = load(source)
+    if not isinstance(network, GFPGAN):
+        raise InputError(f"{source} is no GFPGAN: the tools that read exports hold only those")
+    return network
+
+
+def _written(options: argparse.Namespace, network: GFPGAN) -> list[Path]:
+    from gfpgan_core.weights.export.hub import export_hub
+    from gfpgan_core.weights.export.onnx import export_for_facefusion, export_onnx
+    from gfpgan_core.weights.export.pth import export_pth, pth_name
+
+    stem = options.name or (
+        options.file if options.file in RELEASES else Path(options.file).absolute().stem
+    )
+    output = Path(options.output or ".")
+    replace = options.overwrite
+    if options.to == "hub":
+        folder = output if options.output else Path(f"{stem}-hub")
+        return export_hub(network, folder, title=stem, license_id=options.license, replace=replace)
+    if options.facefusion:
+        return export_for_facefusion(network, output, replace=replace)
+    is_folder = not options.output or options.output.endswith("/") or output.is_dir()
+    name = pth_name(stem) if options.to == "pth" else f"{stem}.onnx"
+    path = output / name if is_folder else output
+    if options.to == "pth":
+        export_pth(network, path, replace=replace)
+    else:
+        export_onnx(network, path, replace=replace)
+    return [path]

@@ -1,0 +1,1 @@
+"""Weights written as other tools read them: one file a tool."""
