@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+Array = NDArray[np.float32]
+
 
 def kernel(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Compile a function at its first call, without the GIL; kept on disk for the next process."""
+    """Compile a function at its first call, without the GIL; cache the result on disk."""
     compiled: Any = njit(nogil=True, fastmath=True, cache=True)(function)
     return cast(Callable[_P, _T], compiled)
 

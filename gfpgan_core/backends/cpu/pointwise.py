@@ -1,13 +1,14 @@
-"""What is computed pixel by pixel, in channels_last, on the threads of `threads`."""
+"""Operations on single pixels, in channels_last, on the threads of `threads`."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gfpgan_core.backends.cpu.kernel import kernel
+from gfpgan_core.backends.cpu.kernel import Array, kernel
 from gfpgan_core.backends.cpu.threads import in_parallel, threads
 from gfpgan_core.tiling import even_parts
 
@@ -20,28 +21,28 @@ def _rows_of(height: int) -> list[tuple[int, int]]:
 
 @threads.exclusive()
 def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`conv2d(image, weight, bias)` of (N, C_in, H, W) float32 and (C_out, C_in, 1, 1)."""
+    """Return `conv2d(image, weight, bias)` of (N, C_in, H, W) float32 and (C_out, C_in, 1, 1)."""
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, in_channels = pixels.shape
     matrix = np.ascontiguousarray(weight.detach().flatten(1).T.numpy())
     out_channels = matrix.shape[1]
     offset = np.zeros(out_channels, np.float32) if bias is None else bias.detach().numpy()
     result = np.empty((count, height, width, out_channels), np.float32)
+
+    def work(n: int, rows: tuple[int, int]) -> None:
+        samples = pixels[n, slice(*rows)].reshape(-1, in_channels)
+        products = result[n, slice(*rows)].reshape(-1, out_channels)
+        np.matmul(samples, matrix, out=products)
+        products += offset
+
     for n in range(count):
-
-        def work(rows: tuple[int, int], n: int = n) -> None:
-            samples = pixels[n, slice(*rows)].reshape(-1, in_channels)
-            products = result[n, slice(*rows)].reshape(-1, out_channels)
-            np.matmul(samples, matrix, out=products)
-            products += offset
-
-        in_parallel(work, _rows_of(height))
+        in_parallel(partial(work, n), _rows_of(height))
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
 @threads.exclusive()
 def to_few_channels(image: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Each pixel of (N, C_in, H, W) times its image's weights, plus the bias.
+    """Multiply each pixel of (N, C_in, H, W) by its image's weights and add the bias.
 
     Args:
         image: float32.
@@ -52,18 +53,18 @@ def to_few_channels(image: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     count, height, width, _ = pixels.shape
     result = np.empty((count, height, width, weights.shape[1]), np.float32)
     matrices, offset = weights.detach().contiguous().numpy(), bias.detach().numpy()
+
+    def work(n: int, rows: tuple[int, int]) -> None:
+        _project(pixels[n], matrices[n], offset, *rows, result[n])
+
     for n in range(count):
-
-        def work(rows: tuple[int, int], n: int = n) -> None:
-            _project(pixels[n], matrices[n], offset, *rows, result[n])
-
-        in_parallel(work, _rows_of(height))
+        in_parallel(partial(work, n), _rows_of(height))
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
 @threads.exclusive()
 def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """The second half of the channels times `scale` plus `shift`; overwrites the image if it can.
+    """Multiply the second half of the channels by `scale` and add `shift`, in place if possible.
 
     Args:
         image: (N, C, H, W), float32.
@@ -72,23 +73,18 @@ def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     pixels, factor, offset = (
         tensor.permute(0, 2, 3, 1).contiguous().numpy() for tensor in (image, scale, shift)
     )
+
+    def work(n: int, rows: tuple[int, int]) -> None:
+        _scale_and_shift(pixels[n], factor[n], offset[n], *rows)
+
     for n in range(len(pixels)):
-
-        def work(rows: tuple[int, int], n: int = n) -> None:
-            _scale_and_shift(pixels[n], factor[n], offset[n], *rows)
-
-        in_parallel(work, _rows_of(pixels.shape[1]))
+        in_parallel(partial(work, n), _rows_of(pixels.shape[1]))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 @kernel
 def _project(
-    pixels: NDArray[np.float32],
-    matrix: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    first: int,
-    last: int,
-    result: NDArray[np.float32],
+    pixels: Array, matrix: Array, bias: Array, first: int, last: int, result: Array
 ) -> None:
     _, width, channels = pixels.shape
     for y in range(first, last):
@@ -101,13 +97,7 @@ def _project(
 
 
 @kernel
-def _scale_and_shift(
-    pixels: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    shift: NDArray[np.float32],
-    first: int,
-    last: int,
-) -> None:
+def _scale_and_shift(pixels: Array, scale: Array, shift: Array, first: int, last: int) -> None:
     half = scale.shape[2]
     for y in range(first, last):
         for x in range(pixels.shape[1]):

@@ -13,14 +13,14 @@ the matrix products (numpy's BLAS) to the output's with noise, bias and leaky Re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gfpgan_core.backends.cpu.kernel import inlined, kernel
+from gfpgan_core.backends.cpu.kernel import Array, inlined, kernel
 from gfpgan_core.backends.cpu.threads import in_parallel, scratch_of, threads
 from gfpgan_core.tiling import even_parts
 
@@ -51,13 +51,10 @@ _G = torch.tensor(
 
 # To numba a Python number times a float32 is a float64: the kernels would take four times as long.
 _2, _3, _4, _5, _8 = (np.float32(value) for value in (2, 3, 4, 5, 8))
+_Arrays = tuple[Array, Array, Array, Array]
 
 
-_Array = NDArray[np.float32]
-_Arrays = tuple[_Array, _Array, _Array, _Array]
-
-
-def _array(tensor: Tensor) -> _Array:
+def _array(tensor: Tensor) -> Array:
     return tensor.detach().contiguous().numpy()
 
 
@@ -82,7 +79,7 @@ class Epilogue:
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """(C_out, C_in, 3, 3) to (36, C_in, C_out)."""
+    """Return the (36, C_in, C_out) transforms of weights (C_out, C_in, 3, 3)."""
     out_channels, in_channels = weight.shape[:2]
     taps = weight.detach().permute(2, 3, 1, 0).reshape(9, in_channels * out_channels)
     # Of two dimensions at once, and in float32: 30 times as fast as one after the other in float64.
@@ -92,7 +89,7 @@ def transform_weight(weight: Tensor) -> Tensor:
 
 @threads.exclusive()
 def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, epilogue: Epilogue) -> Tensor:
-    """`conv2d(in_scale * image, weight, padding=1)` and what follows it, in channels_last.
+    """Return `epilogue(conv2d(in_scale * image, weight, padding=1))`, in channels_last.
 
     Args:
         image: (N, C_in, H, W), float32, sides divisible by 4.
@@ -108,34 +105,31 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, epilogue: Epilog
     tiles = height * width // TILE_PX**2
     most = _TILES if u.nbytes < _LARGE_WEIGHTS_BYTES else _TILES_OF_LARGE_WEIGHTS
     parts = even_parts(tiles, min(most, -(-tiles // threads.count)))
+
+    def work(n: int, scale: Array, last: _Arrays, part: tuple[int, int]) -> None:
+        first, count = part[0], part[1] - part[0]
+        split = 36 * count * in_channels
+        scratch = scratch_of(split + 36 * count * out_channels)
+        v = scratch[:split].reshape(36, count, in_channels)
+        m = scratch[split:].reshape(36, count, out_channels)
+        _transform_input(pixels[n], scale, first, v)
+        np.matmul(v, u, out=m)
+        _transform_output(m, *last, first, result[n])
+
     for n in range(count):
-        scale = in_scale[n % len(in_scale)].detach().contiguous().numpy()
-        last = epilogue.for_image(n)
-
-        def work(
-            part: tuple[int, int], n: int = n, scale: _Array = scale, last: _Arrays = last
-        ) -> None:
-            first, count = part[0], part[1] - part[0]
-            split = 36 * count * in_channels
-            scratch = scratch_of(split + 36 * count * out_channels)
-            v = scratch[:split].reshape(36, count, in_channels)
-            m = scratch[split:].reshape(36, count, out_channels)
-            _transform_input(pixels[n], scale, first, v)
-            np.matmul(v, u, out=m)
-            _transform_output(m, *last, first, result[n])
-
-        in_parallel(work, parts)
+        scale = _array(in_scale[n % len(in_scale)])
+        in_parallel(partial(work, n, scale, epilogue.for_image(n)), parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
 def taps_of(weight: Tensor) -> Tensor:
-    """(C_out, C_in, 3, 3) to (C_in, 9 * C_out), the rows of the kernel outermost."""
+    """Return weights (C_out, C_in, 3, 3) as (C_in, 9 * C_out), the kernel's rows outermost."""
     return weight.detach().permute(1, 2, 3, 0).flatten(1).contiguous()
 
 
 @threads.exclusive()
 def enlarge_and_convolve(image: Tensor, taps: Tensor, epilogue: Epilogue) -> Tensor:
-    """`conv2d(bilinear(image, 2), weight, padding=1)` and what follows it, in channels_last.
+    """Return `epilogue(conv2d(bilinear(image, 2), weight, padding=1))`, in channels_last.
 
     Args:
         image: (N, C_in, H, W), float32.
@@ -150,29 +144,26 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, epilogue: Epilogue) -> Ten
     # A part's products are its own: two rows more than it has, so that few parts are best.
     parts = even_parts(height, -(-height // (2 * threads.count)))
     at_once = max(1, min(_ROWS_BYTES // (4 * row), parts[0][1]))
+
+    def work(n: int, weight: Array, last: _Arrays, part: tuple[int, int]) -> None:
+        line = np.empty((width, 3, out_channels), np.float32)
+        # Products of the rows from `first` - 1 to `past`; two are there from the round before.
+        rows = scratch_of((at_once + 2) * row).reshape(at_once + 2, width, 9 * out_channels)
+        for first in range(*part, at_once):
+            past = min(first + at_once, part[1])
+            start, stop = max(first - 1, 0), min(past + 1, height)
+            if first > part[0]:
+                rows[:2] = rows[at_once:]
+                start = first + 1
+            base = start - first + 1
+            products = rows[base : base + stop - start].reshape(-1, 9 * out_channels)
+            np.matmul(pixels[n, start:stop].reshape(-1, in_channels), weight, out=products)
+            by_tap = rows.reshape(at_once + 2, width, 9, out_channels)
+            _combine(by_tap, *last, first, past, line, result[n])
+
     for n in range(count):
-        weight = taps[n % len(taps)].detach().contiguous().numpy()
-        last = epilogue.for_image(n)
-
-        def work(
-            part: tuple[int, int], n: int = n, weight: _Array = weight, last: _Arrays = last
-        ) -> None:
-            line = np.empty((width, 3, out_channels), np.float32)
-            # Products of the rows from `first` - 1 to `past`; two are there from the round before.
-            rows = scratch_of((at_once + 2) * row).reshape(at_once + 2, width, 9 * out_channels)
-            for first in range(*part, at_once):
-                past = min(first + at_once, part[1])
-                start, stop = max(first - 1, 0), min(past + 1, height)
-                if first > part[0]:
-                    rows[:2] = rows[at_once:]
-                    start = first + 1
-                base = start - first + 1
-                products = rows[base : base + stop - start].reshape(-1, 9 * out_channels)
-                np.matmul(pixels[n, start:stop].reshape(-1, in_channels), weight, out=products)
-                by_tap = rows.reshape(at_once + 2, width, 9, out_channels)
-                _combine(by_tap, *last, first, past, line, result[n])
-
-        in_parallel(work, parts)
+        weight = _array(taps[n % len(taps)])
+        in_parallel(partial(work, n, weight, epilogue.for_image(n)), parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
@@ -184,7 +175,7 @@ def _apply_epilogue(y: float, scale: float, shift: float, slope: float) -> Any:
 
 @inlined
 def _bilinear_taps(odd: int, first: bool, last: bool) -> Any:
-    """The weights of three kernel taps, each at two neighboring samples of the small image.
+    """Return the weights of three kernel taps, each at two neighboring samples of the small image.
 
     Output 2k + `odd` sees the enlarged samples 2k + odd - 1 to 2k + odd + 1; those before the
     first and after the last are zeros. In the order tap 0 at k-1, k; tap 1 at its two; tap 2 at
@@ -200,17 +191,17 @@ def _bilinear_taps(odd: int, first: bool, last: bool) -> Any:
 
 @kernel
 def _combine(
-    a: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    slope: NDArray[np.float32],
-    noise: NDArray[np.float32],
+    a: Array,
+    scale: Array,
+    bias: Array,
+    slope: Array,
+    noise: Array,
     first_row: int,
     last_row: int,
-    line: NDArray[np.float32],
-    result: NDArray[np.float32],
+    line: Array,
+    result: Array,
 ) -> None:
-    """Products (rows + 2, W, 9, C), from row `first_row` - 1 on, to rows of the result."""
+    """Combine products (rows + 2, W, 9, C), from row `first_row` - 1 on, into the result's rows."""
     height = result.shape[0] // 2
     width, channels = a.shape[1], a.shape[3]
     noisy = noise.shape[0] > 0
@@ -254,7 +245,7 @@ def _combine(
 
 @inlined
 def _bt(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
-    """The paper's transposed B: six input samples."""
+    """Multiply six input samples by the paper's transposed B."""
     return (
         _4 * a - _5 * c + e,
         d + e - _4 * (b + c),
@@ -267,20 +258,15 @@ def _bt(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
 
 @inlined
 def _at(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
-    """The paper's transposed A: six products to four output samples."""
+    """Multiply six products by the paper's transposed A: four output samples."""
     even, odd = b + c, b - c
     even2, odd2 = d + e, d - e
     return (a + even + even2, odd + _2 * odd2, even + _4 * even2, odd + _8 * odd2 + f)
 
 
 @kernel
-def _transform_input(
-    pixels: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    first: int,
-    v: NDArray[np.float32],
-) -> None:
-    """Tiles of pixels, scaled, into (36, tiles, C); zeros beyond the border."""
+def _transform_input(pixels: Array, scale: Array, first: int, v: Array) -> None:
+    """Transform tiles of pixels, scaled, into `v` (36, tiles, C); beyond the border are zeros."""
     height, width, channels = pixels.shape
     across = width // 4
     d = np.empty((6, 6, channels), np.float32)
@@ -309,15 +295,9 @@ def _transform_input(
 
 @kernel
 def _transform_output(
-    m: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    slope: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    first: int,
-    result: NDArray[np.float32],
+    m: Array, scale: Array, bias: Array, slope: Array, noise: Array, first: int, result: Array
 ) -> None:
-    """(36, tiles, C) products to tiles of the (H, W, C) result, finished."""
+    """Transform products (36, tiles, C) into tiles of the (H, W, C) result, epilogue included."""
     _, width, channels = result.shape
     across = width // 4
     noisy = noise.shape[0] > 0
