@@ -14,7 +14,7 @@ restore: $(VENV)/.runtime
 serve: $(VENV)/.runtime
 	$(VENV)/bin/python -m scripts.serve --port $(PORT) $(TRAIN)
 
-# 2,000 good, bad, cancelled and broken requests by 8 clients, the worker killed now and then.
+# 2,000 good, bad, canceled and broken requests by 8 clients, the worker killed now and then.
 soak: $(VENV)/.development
 	$(VENV)/bin/python -m scripts.soak
 

@@ -83,7 +83,7 @@ class Predictor(BaseRunner):
             le=1,
         ),
         only_center_face: bool = Input(
-            description="Restore only the face nearest to the photo's centre", default=False
+            description="Restore only the face nearest to the photo's center", default=False
         ),
         aligned: bool = Input(
             description="The photo is one aligned, square face already", default=False

@@ -14,7 +14,7 @@ WRITABLE: tuple[Format, ...] = get_args(Format)
 FORMAT_OF_SUFFIX: dict[str, Format] = {".jpeg": "jpg", **{f".{name}": name for name in WRITABLE}}
 
 HEAD_BYTES = 32
-"""How much of a file `kind_of` looks at."""
+"""How many of a file's first bytes `kind_of` needs."""
 
 READABLE = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
 """The kinds that `images.decode` reads."""
@@ -27,30 +27,24 @@ SUFFIXES = (
 
 READABLE_TEXT = f"{', '.join(READABLE[:-1])} and {READABLE[-1]}"
 
-# (offset, bytes, kind). JPEG's covers MPO, as many phones write.
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (8, b"WEBP", "WebP"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"II+\0", "TIFF"),  # BigTIFF
-    (0, b"MM\0+", "TIFF"),
-    (0, b"GIF87a", "GIF"),
-    (0, b"GIF89a", "GIF"),
-    # Pictures that are not read: named, so that nobody takes them for no picture.
-    (8, b"avif", "AVIF"),
-    (8, b"avis", "AVIF"),
-    *((8, brand, "HEIC") for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")),
-    (8, b"crx ", "camera raw"),
-    (0, b"FUJIFILMCCD-RAW", "camera raw"),
-    (0, b"IIRO", "camera raw"),
-    (0, b"IIU\0", "camera raw"),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
-    (0, b"8BPS", "Photoshop"),
-)
+# The first bytes of each kind. Those that are not read are named in the refusal.
+_SIGNATURES: dict[str, tuple[bytes, ...]] = {
+    "JPEG": (b"\xff\xd8\xff",),  # and MPO, as many phones write
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two: BigTIFF
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "camera raw": (b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0"),
+    "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n",),
+    "Photoshop": (b"8BPS",),
+}
+# Bytes 8 to 11 of a RIFF container, or of the first box of an ISO base media file.
+_BRANDS: dict[str, tuple[bytes, ...]] = {
+    "WebP": (b"WEBP",),
+    "AVIF": (b"avif", b"avis"),
+    "HEIC": (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"),
+    "camera raw": (b"crx ",),
+}
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 
 # Raw files that begin as TIFF does: what Pillow finds in them is a thumbnail.
@@ -59,20 +53,19 @@ RAW_SUFFIXES = (".arw", ".cr2", ".dng", ".nef", ".nrw", ".pef", ".rw2", ".srw", 
 
 def kind_of(head: bytes) -> str | None:
     """Return what kind of image a file is whose first bytes are given; None: no image."""
-    for offset, signature, kind in _SIGNATURES:
-        if head.startswith(signature, offset) and _is_in_its_container(head, offset):
+    for kind, signatures in _SIGNATURES.items():
+        if head.startswith(signatures):
             return kind
+    if head.startswith(b"RIFF") or head[4:8] == b"ftyp":
+        for kind, brands in _BRANDS.items():
+            if head[8:12] in brands:
+                return kind
     # "BM" alone begins many a text.
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
         return "BMP"
     return None
 
 
-def _is_in_its_container(head: bytes, offset: int) -> bool:
-    """Whether a signature that isn't at the start follows its container's: RIFF, or an ISO box."""
-    return offset == 0 or head.startswith(b"RIFF") or head.startswith(b"ftyp", 4)
-
-
 def not_read(name: str, kind: str) -> str:
-    """Return what is said of a picture of a kind that is not read."""
+    """Return the error text for a picture of a kind that is not read."""
     return f"{name} is {kind}, which is not read: save it as JPEG or PNG first"

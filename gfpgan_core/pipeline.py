@@ -213,7 +213,7 @@ class FaceRestorer:
         """Paste the restored crops into the photo, at the size that was asked for."""
         photo, options, clock = job.photo, job.options, job.clock
         pixels = [crop.pixels for crop in job.crops]
-        restored = [images.keep_grey(*pair) for pair in zip(restored, pixels, strict=True)]
+        restored = [images.keep_gray(*pair) for pair in zip(restored, pixels, strict=True)]
         with clock("background"):
             if options.aligned:  # the crop is all there is
                 mixed = cv2.addWeighted(restored[0], options.blend, pixels[0], 1 - options.blend, 0)
@@ -246,7 +246,7 @@ class FaceRestorer:
         if background == "none":
             return np.asarray(geometry.resize(photo.rgb, size_wh), np.uint8)
         enlarged = load_background(background, self.device)(photo.rgb, size_wh)
-        return images.keep_grey(enlarged, photo.rgb)
+        return images.keep_gray(enlarged, photo.rgb)
 
     def _paste(self, canvas: ImageU8, job: _Job, restored: list[ImageU8]) -> None:
         options = job.options

@@ -131,7 +131,7 @@ class RequestFiles:
             self._downloads += 1
             if not self._running:  # a new request comes: the last one's result has been read
                 self._remove(folder.glob("results/*"))
-        # The name and the file are made before anything can fail or be cancelled.
+        # The name and the file are made before anything can fail or be canceled.
         file = tempfile.NamedTemporaryFile(prefix="received-", dir=folder, delete=False)  # noqa: SIM115
         try:
             with file:

@@ -159,14 +159,14 @@ def _chart(measured: list[dict[str, Any]], path: Path) -> None:
     bars.tick_params(labelsize=8)
     found = {m["row"]: m for m in measured}
     counts = sorted({faces for faces, _ in PHOTOS})
-    for (mp, shade), (who, colour) in (
+    for (mp, shade), (who, color) in (
         (size, series)
         for size in zip(SIZES_MP, (1.0, 0.65, 0.35), strict=True)
         for series in (("upstream", "#b5523b"), ("ours", "#3b6ea5"))
     ):
         photos = [found.get(f"photo {n} {mp} template") for n in counts]
         seconds = [m[f"{who}_ms"] / 1e3 if m else np.nan for m in photos]
-        lines.plot(counts, seconds, "o-", color=colour, alpha=shade, label=f"{who}, {mp} MP")
+        lines.plot(counts, seconds, "o-", color=color, alpha=shade, label=f"{who}, {mp} MP")
     lines.set_yscale("log")
     lines.set_xticks(counts)
     lines.set_xlabel("faces in the photo")

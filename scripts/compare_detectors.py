@@ -113,7 +113,7 @@ def error_on_aligned(
     template = geometry.TEMPLATE_LANDMARKS
     side = min(512, round(512 * eye_distance_px / eye_distance(template)))
     to_small = geometry.scaling((512, 512), (side, side))
-    # Amid grey of a photo's size, where a detector looks as it does in a photo.
+    # Amid gray of a photo's size, where a detector looks as it does in a photo.
     margin = (512 - side) // 2
     landmarks = geometry.apply(to_small, template) + margin
     truth = Face(np.zeros(4), landmarks, 1.0)

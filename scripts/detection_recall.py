@@ -82,7 +82,7 @@ def framed(box: tuple[int, int, int, int], side_px: int) -> Make:
 
 
 def in_scene(height_px: int) -> Make:
-    """The face, `height_px` high, amid the grey of a photo of half a megapixel."""
+    """The face, `height_px` high, amid the gray of a photo of half a megapixel."""
     side = max(2, round(512 * height_px / FACE_HEIGHT_PX))
     resized = framed((0, 0, 512, 512), side)
     corner = np.array([(_SCENE_WH[0] - side) // 2, (_SCENE_WH[1] - side) // 3])

@@ -33,13 +33,13 @@ def main() -> None:
         images.read_rgb(_ASSETS / "sample.jpg"), (after.shape[1], after.shape[0])
     )
     strip = np.hstack([picture[_FACE] for picture in (before, after, original)])
-    labelled = Image.new("RGB", (strip.shape[1], strip.shape[0] + 24), "white")
-    labelled.paste(Image.fromarray(strip), (0, 24))
-    draw = ImageDraw.Draw(labelled)
+    labeled = Image.new("RGB", (strip.shape[1], strip.shape[0] + 24), "white")
+    labeled.paste(Image.fromarray(strip), (0, 24))
+    draw = ImageDraw.Draw(labeled)
     width = strip.shape[1] // 3
     for i, label in enumerate(("input, enlarged", "restored (compact)", "original")):
         draw.text((i * width + 8, 6), label, fill="black")
-    images.write(_ASSETS / "before_after.png", images.encode(np.asarray(labelled), None, "png"))
+    images.write(_ASSETS / "before_after.png", images.encode(np.asarray(labeled), None, "png"))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from skimage import data
 
 from gfpgan_core import images
 from train.degradations import add_noise, jpeg
-from train.kernels import blur_kernel
+from train.kernels import Axes, blur_kernel
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -23,7 +23,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m scripts.make_sample", description=__doc__).parse_args()
     portrait = data.astronaut()
     # Its face is 3 times smaller than the 512 px template: to the network this is 3x downsampling.
-    blurred = np.asarray(cv2.filter2D(portrait, -1, blur_kernel(0.9, 0.9, 0.0)), np.uint8)
+    blurred = np.asarray(cv2.filter2D(portrait, -1, blur_kernel(Axes(0.9, 0.9))), np.uint8)
     degraded = jpeg(add_noise(blurred, 8, np.random.default_rng(0)), 70)
     images.write(_ASSETS / "sample.jpg", images.encode(portrait, None, "jpg"))
     images.write(_ASSETS / "sample_degraded.jpg", images.encode(degraded, None, "jpg"))

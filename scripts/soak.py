@@ -1,4 +1,4 @@
-"""Send a server thousands of good, bad, cancelled and broken requests while its worker is killed.
+"""Send a server thousands of good, bad, canceled and broken requests while its worker is killed.
 
     python -m scripts.soak [--requests 2000] [--clients 8] [--kills 5]
 
@@ -259,7 +259,7 @@ class Soak:
         if body.get("status") == "succeeded" or case.error not in text.replace('\\"', '"'):
             self._fault(f"bad {number}: {status} {text}, without {case.error!r}")
 
-    def _cancelled(self, session: requests.Session, case: Case, number: int) -> None:
+    def _canceled(self, session: requests.Session, case: Case, number: int) -> None:
         """Start one under its name and cancel it a moment later."""
         address = f"{self.server.address}/predictions/soak-{os.getpid()}-{number}"
         request, head = {"input": case.inputs}, {"Prefer": "respond-async"}
@@ -269,7 +269,7 @@ class Soak:
                 if started.status_code == 202:
                     time.sleep(random.random() * 0.3)
                     session.post(f"{address}/cancel", timeout=_PATIENCE_S)
-                    self.counts["cancelled"] += 1
+                    self.counts["canceled"] += 1
                     return
             time.sleep(_WAIT_S)
 
@@ -288,7 +288,7 @@ class Soak:
 def make_plan(count: int, good: list[Case], bad: list[Case]) -> list[tuple[str, Case]]:
     """Return kinds and requests in a fixed mixed order: 70 % good, 20 % bad, 5 % of each break."""
     drawn = random.Random(0)
-    kinds = drawn.choices(("good", "bad", "cancelled", "disconnected"), (70, 20, 5, 5), k=count)
+    kinds = drawn.choices(("good", "bad", "canceled", "disconnected"), (70, 20, 5, 5), k=count)
     return [(kind, drawn.choice(bad if kind == "bad" else good)) for kind in kinds]
 
 

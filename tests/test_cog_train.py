@@ -148,7 +148,7 @@ def test_paths_are_not_read_and_nothing_of_a_file_is_quoted(
     assert "S3" not in secret
 
 
-def test_a_training_can_be_cancelled_within_a_step(trainer: Server, portrait: ImageU8) -> None:
+def test_a_training_can_be_canceled_within_a_step(trainer: Server, portrait: ImageU8) -> None:
     values = {**SMALL, "train_data": data_url(_zip(_photos(portrait))), "steps": 100_000}
     start = len(trainer.log.read_text())
     trainer.start("/trainings/long", values)

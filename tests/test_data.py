@@ -161,7 +161,7 @@ def test_flips_change_neither_files_nor_cached_boxes(faces: Path) -> None:
 
 @pytest.mark.parametrize("size_px", [64, 128, 512])
 def test_component_crops_are_where_the_boxes_say_at_any_face_size(size_px: int) -> None:
-    """A ramp: a crop's middle has the centre's value, and its ends those of the box's edges."""
+    """A ramp: a crop's middle has the center's value, and its ends those of the box's edges."""
     x = torch.arange(size_px, dtype=torch.float32)
     ramp = torch.stack([x.expand(size_px, size_px), x[:, None].expand(size_px, size_px)])
     image = torch.cat([ramp, ramp[:1]])[None]

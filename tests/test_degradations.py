@@ -9,20 +9,20 @@ from scipy.ndimage import gaussian_filter
 
 from gfpgan_core import compat
 from gfpgan_core.errors import InputError
-from gfpgan_core.images import ImageU8, grey
+from gfpgan_core.images import ImageU8, gray
 from train.degradation_config import PRESETS, STRENGTHS, DegradationConfig, at_face_size
 from train.degradations import (
     add_chroma_noise,
     add_noise,
     blur,
-    colour_jitter,
+    color_jitter,
     degrade,
     degrade_once,
     downsample,
     draw,
     jpeg,
 )
-from train.kernels import blur_kernel, generalized_kernel, plateau_kernel, ringing_kernel
+from train.kernels import Axes, blur_kernel, generalized_kernel, plateau_kernel, ringing_kernel
 
 NONE = DegradationConfig(
     blur_probability=0,
@@ -46,13 +46,13 @@ def test_isotropic_blur_is_scipys_gaussian(portrait: ImageU8) -> None:
 
 
 def test_anisotropic_kernel_has_the_variances_and_the_turn_asked_for() -> None:
-    kernel = blur_kernel(4.0, 1.5, 0.0).astype(float)
+    kernel = blur_kernel(Axes(4.0, 1.5)).astype(float)
     y, x = np.mgrid[-20:21, -20:21]
     assert kernel.sum() == pytest.approx(1, abs=1e-6)
     assert (kernel * x**2).sum() == pytest.approx(16, rel=0.01)
     assert (kernel * y**2).sum() == pytest.approx(2.25, rel=0.01)
-    assert np.allclose(blur_kernel(4.0, 1.5, np.pi / 2), kernel.T, atol=1e-6)
-    turned = blur_kernel(4.0, 1.5, np.pi / 4).astype(float)
+    assert np.allclose(blur_kernel(Axes(4.0, 1.5, np.pi / 2)), kernel.T, atol=1e-6)
+    turned = blur_kernel(Axes(4.0, 1.5, np.pi / 4)).astype(float)
     assert (turned * x * y).sum() == pytest.approx((16 - 2.25) / 2, rel=0.01)
 
 
@@ -88,15 +88,15 @@ def test_the_same_draw_gives_the_same_image_and_keeps_its_input(portrait: ImageU
     assert np.array_equal(portrait, before)
 
 
-def test_grey_makes_both_grey(portrait: ImageU8) -> None:
+def test_gray_makes_both_gray(portrait: ImageU8) -> None:
     lq, gt = degrade(portrait, dataclasses.replace(NONE, grey_probability=1), _rng())
     for image in (lq, gt):
         assert (image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all()
     luma = portrait @ [0.299, 0.587, 0.114]  # BT.601
-    assert np.abs(grey(portrait)[..., 0] - luma).max() <= 1
+    assert np.abs(gray(portrait)[..., 0] - luma).max() <= 1
 
 
-def test_colour_shift_moves_channels_by_at_most_the_range() -> None:
+def test_color_shift_moves_channels_by_at_most_the_range() -> None:
     image = np.full((64, 64, 3), 128, np.uint8)
     config = dataclasses.replace(NONE, colour_shift_probability=1, colour_shift=20)
     shifts = [
@@ -110,7 +110,7 @@ def test_neutral_jitter_changes_nothing(portrait: ImageU8) -> None:
     neutral = dataclasses.replace(
         NONE, brightness=(1, 1), contrast=(1, 1), saturation=(1, 1), hue_degrees=(0, 0)
     )
-    assert np.abs(colour_jitter(portrait, neutral, _rng()).astype(int) - portrait).max() <= 1
+    assert np.abs(color_jitter(portrait, neutral, _rng()).astype(int) - portrait).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -136,19 +136,20 @@ def test_kernels_are_basicsrs() -> None:
         expected = theirs.circular_lowpass_kernel(cutoff, 21, pad_to=0)
         assert np.abs(ringing_kernel(cutoff) - expected).max() < 1e-6
     shape = (21, 3.0, 1.5, np.pi / 5)
+    axes = Axes(*shape[1:])
     for beta in (0.6, 1.0, 3.0):
         expected = theirs.bivariate_generalized_Gaussian(*shape, beta, isotropic=False)
-        assert np.abs(generalized_kernel(3.0, 1.5, np.pi / 5, beta, 21) - expected).max() < 1e-6
+        assert np.abs(generalized_kernel(axes, beta, 21) - expected).max() < 1e-6
         expected = theirs.bivariate_plateau(*shape, beta, isotropic=False)
-        assert np.abs(plateau_kernel(3.0, 1.5, np.pi / 5, beta, 21) - expected).max() < 1e-6
+        assert np.abs(plateau_kernel(axes, beta, 21) - expected).max() < 1e-6
 
 
-def test_shot_noise_is_stronger_in_the_light_and_grey_noise_is_grey() -> None:
+def test_shot_noise_is_stronger_in_the_light_and_gray_noise_is_gray() -> None:
     dark, light = (np.full((300, 300, 3), v, np.uint8) for v in (32, 128))
     deviations = [add_noise(i, 8.0, _rng(), shot=True).astype(float).std() for i in (dark, light)]
     assert deviations[0] / deviations[1] == pytest.approx((32 / 128) ** 0.5, rel=0.03)
-    grey_noise = add_noise(light, 8.0, _rng(), same_in_channels=True)
-    assert (grey_noise == grey_noise[..., :1]).all() and grey_noise.std() > 7
+    gray_noise = add_noise(light, 8.0, _rng(), same_in_channels=True)
+    assert (gray_noise == gray_noise[..., :1]).all() and gray_noise.std() > 7
 
 
 def _edge_width_px(config: DegradationConfig) -> float:

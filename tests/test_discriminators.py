@@ -18,7 +18,7 @@ from train.discriminators import (
     stddev_group_of,
 )
 from train.features import PerceptualFeatures
-from train.optimise import discriminator_factor, discriminator_optimizer, rate_factor
+from train.optimize import discriminator_factor, discriminator_optimizer, rate_factor
 from train.projected import ProjectedDiscriminator, normalized
 from train.step import Crop, random_crop
 

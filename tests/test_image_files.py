@@ -16,7 +16,7 @@ from gfpgan_core.images import ImageU8, Photo
 
 
 def _ramp() -> ImageU8:
-    """Grey from 0 to 255, (32, 64)."""
+    """Gray from 0 to 255, (32, 64)."""
     return np.linspace(0, 255, 32 * 64).round().astype(np.uint8).reshape(32, 64)
 
 
@@ -97,7 +97,7 @@ def test_lab_is_converted() -> None:
     assert red[0] > 245 and red[1] < 25 and red[2] < 25
 
 
-def test_a_16_bit_grey_key_is_transparent() -> None:
+def test_a_16_bit_gray_key_is_transparent() -> None:
     wide = np.full((20, 20), 40_000, np.uint16)
     wide[:, :10] = 1_000
     photo = images.decode(_bytes(Image.fromarray(wide), "PNG", transparency=1_000))

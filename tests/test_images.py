@@ -42,10 +42,10 @@ def test_content_and_not_the_name_decides(kind: str, file_format: str, tmp_path:
 
 def test_16_bit_png_keeps_its_high_byte() -> None:
     wide = _gradient().astype(np.uint16) * 257
-    grey = images.decode(_bytes(Image.fromarray(wide[..., 0]), "PNG"))
-    assert np.array_equal(grey.rgb, np.repeat(_gradient()[..., :1], 3, axis=2))
-    _, colour = cv2.imencode(".png", wide[..., ::-1])
-    rgb = images.decode(colour.tobytes()).rgb
+    gray = images.decode(_bytes(Image.fromarray(wide[..., 0]), "PNG"))
+    assert np.array_equal(gray.rgb, np.repeat(_gradient()[..., :1], 3, axis=2))
+    _, color = cv2.imencode(".png", wide[..., ::-1])
+    rgb = images.decode(color.tobytes()).rgb
     assert np.abs(rgb.astype(int) - _gradient()).max() <= 1
 
 
@@ -65,12 +65,12 @@ def test_exif_turn_is_applied() -> None:
     assert np.array_equal(images.decode(data).rgb, np.rot90(_gradient(), -1))
 
 
-def test_cmyk_and_grey_alpha() -> None:
+def test_cmyk_and_gray_alpha() -> None:
     cmyk = Image.new("CMYK", (30, 20), (0, 255, 255, 0))  # no cyan, full magenta and yellow: red
     red = images.decode(_bytes(cmyk, "JPEG", quality=100)).rgb[10, 10].astype(int)
     assert red[0] > 200 and red[1] < 60 and red[2] < 60
-    grey = Image.merge("LA", [Image.new("L", (30, 20), 70), Image.new("L", (30, 20), 128)])
-    photo = images.decode(_bytes(grey, "PNG"))
+    gray = Image.merge("LA", [Image.new("L", (30, 20), 70), Image.new("L", (30, 20), 128)])
+    photo = images.decode(_bytes(gray, "PNG"))
     assert photo.alpha is not None and (photo.alpha == 128).all() and (photo.rgb == 70).all()
 
 
@@ -139,9 +139,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_is_grey_tells_grey_from_muted_colour() -> None:
-    grey = np.repeat(_gradient()[..., :1], 3, axis=2)
-    muted = grey.copy()
+def test_is_gray_tells_gray_from_muted_color() -> None:
+    gray = np.repeat(_gradient()[..., :1], 3, axis=2)
+    muted = gray.copy()
     muted[..., 2] //= 2
-    assert images.is_grey(grey)
-    assert not images.is_grey(muted)
+    assert images.is_gray(gray)
+    assert not images.is_gray(muted)

@@ -48,7 +48,7 @@ def test_losses_by_hand() -> None:
     rgbs = [torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 4, 4), 0.25)]
     assert ours.pyramid_loss(rgbs, gt).item() == pytest.approx(0.75)
     ramp = torch.arange(4.0).expand(1, 3, 4, 4)
-    half = torch.tensor([0.5, 2.5]).expand(1, 3, 2, 2)  # means of neighbours
+    half = torch.tensor([0.5, 2.5]).expand(1, 3, 2, 2)  # means of neighbors
     assert ours.pyramid_loss([half], ramp).item() == pytest.approx(0)
 
 
@@ -167,7 +167,7 @@ def test_path_lengths_are_basicsrs() -> None:
 
 
 def test_vgg19_perceptual_and_style_terms_are_basicsrs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same random VGG19 on both sides: layers, weights, normalisation and Gram matrices."""
+    """The same random VGG19 on both sides: layers, weights, normalization and Gram matrices."""
     from basicsr.archs import vgg_arch
     from basicsr.losses.basic_loss import PerceptualLoss
 
@@ -212,14 +212,14 @@ def test_packaged_mobilenet_features_see_a_blur(portrait: ImageU8) -> None:
     assert ours.style_loss(features(blurred), features(gt)) > 0
 
 
-def test_identity_embeds_grey_faces_as_the_reference_does(tmp_path: Path) -> None:
+def test_identity_embeds_gray_faces_as_the_reference_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = ArcFace().eval()
     path = tmp_path / "arcface.pth"
     torch.save({f"module.{k}": v for k, v in network.state_dict().items()}, path)
     embed = load_identity(str(path))
-    grey = torch.rand(2, 1, 128, 128) * 2 - 1
-    assert torch.allclose(embed(grey.expand(-1, 3, -1, -1)), network(grey), atol=1e-4)
+    gray = torch.rand(2, 1, 128, 128) * 2 - 1
+    assert torch.allclose(embed(gray.expand(-1, 3, -1, -1)), network(gray), atol=1e-4)
 
 
 def _batch(size: int = 64, count: int = 2) -> Sample:
@@ -358,5 +358,5 @@ def test_arcface_equals_upstreams() -> None:
     theirs = ResNetArcFace("IRBlock", [2, 2, 2, 2], use_se=False).eval()
     mine = ArcFace().eval()
     mine.load_state_dict(theirs.state_dict(), strict=True)
-    grey = torch.rand(2, 1, 128, 128) * 2 - 1
-    assert torch.allclose(mine(grey), theirs(grey), atol=1e-4)
+    gray = torch.rand(2, 1, 128, 128) * 2 - 1
+    assert torch.allclose(mine(gray), theirs(gray), atol=1e-4)

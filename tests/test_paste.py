@@ -16,8 +16,8 @@ SIZE = 512
 
 def _face(x: float, y: float, scale: float, turn: float = 0.0) -> Face:
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
-    centred = geometry.TEMPLATE_LANDMARKS - 256
-    landmarks = centred @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
+    centered = geometry.TEMPLATE_LANDMARKS - 256
+    landmarks = centered @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
     return Face(np.array([x - 99, y - 99, x + 99, y + 99]), landmarks, 1.0)
 
 
@@ -57,23 +57,23 @@ def test_a_change_shows_inside_and_nothing_outside_the_face(portrait: ImageU8) -
 
 
 def test_blend_is_proportional(portrait: ImageU8) -> None:
-    grey = np.full_like(portrait, 100)
+    gray = np.full_like(portrait, 100)
     results = []
     for blend in (0.0, 0.5, 1.0):
-        canvas = grey.copy()
+        canvas = gray.copy()
         paste(
-            canvas, grey, [_restored(align(grey, FACES[3], SIZE), 40)], blend=blend, enlarged=False
+            canvas, gray, [_restored(align(gray, FACES[3], SIZE), 40)], blend=blend, enlarged=False
         )
         results.append(int(canvas[90, 400, 0]))
     assert results == [100, 120, 140]
 
 
 def test_overlapping_faces_leave_no_seam() -> None:
-    grey = np.full((512, 512, 3), 100, np.uint8)
+    gray = np.full((512, 512, 3), 100, np.uint8)
     faces = [_face(220, 256, 0.5), _face(290, 256, 0.5)]
-    canvas = grey.copy()
-    restored = [_restored(align(grey, face, SIZE), 40) for face in faces]
-    paste(canvas, grey, restored, blend=1, enlarged=False)
+    canvas = gray.copy()
+    restored = [_restored(align(gray, face, SIZE), 40) for face in faces]
+    paste(canvas, gray, restored, blend=1, enlarged=False)
     row = canvas[256, :, 0].astype(int)
     assert row.max() == 140  # the change isn't added twice
     assert (

@@ -1,4 +1,4 @@
-"""What people's pictures are like: pages, cut-outs, grey scans with a date, stills from video."""
+"""What people's pictures are like: pages, cut-outs, gray scans with a date, stills from video."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def test_a_color_portrait_on_a_white_page_keeps_its_color(
     assert _color_of(result.image[170:330, 170:330]) > 40
 
 
-def test_a_grey_photo_with_an_orange_date_keeps_both(
+def test_a_gray_photo_with_an_orange_date_keeps_both(
     restorer: FaceRestorer, portrait: ImageU8, tinting_background: RestoreOptions
 ) -> None:
-    photo = images.grey(portrait)
+    photo = images.gray(portrait)
     cv2.putText(photo, "'94 6 12", (380, 500), cv2.FONT_HERSHEY_SIMPLEX, 0.8, ORANGE, 2)
     for options in (RestoreOptions(scale=2), tinting_background):
         result = restorer.restore(photo, options)
@@ -89,11 +89,11 @@ def test_a_grey_photo_with_an_orange_date_keeps_both(
         assert _color_of(result.image[920:, 740:]) > 150
 
 
-def test_one_grey_and_one_color_face_are_decided_apart(
+def test_one_gray_and_one_color_face_are_decided_apart(
     restorer: FaceRestorer, two_faces: ImageU8
 ) -> None:
     photo = two_faces.copy()
-    photo[:, 516:] = images.grey(photo[:, 516:])
+    photo[:, 516:] = images.gray(photo[:, 516:])
     colors = {
         face.landmarks[2, 0] > 512: _color_of(crop)
         for face, crop in zip(*_faces(restorer.restore(photo)), strict=True)
@@ -213,7 +213,7 @@ def test_any_photo_with_any_options_gives_the_size_promised(
     seed: int,
 ) -> None:
     rgb = _resized(portrait[40:340, 60:400], width, height)
-    rgb = images.grey(rgb) if channels == 1 else rgb
+    rgb = images.gray(rgb) if channels == 1 else rgb
     rng = np.random.default_rng(seed)
     alpha = rng.choice(np.array([0, 128, 255], np.uint8), (height, width)) if with_alpha else None
     result = restorer.restore(Photo(rgb, alpha), options)

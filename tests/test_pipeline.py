@@ -54,11 +54,11 @@ def test_only_faces_change_and_all_of_them(restorer: FaceRestorer, two_faces: Im
 def test_faces_can_be_chosen(restorer: FaceRestorer, two_faces: ImageU8) -> None:
     everyone = restorer.restore(two_faces, RestoreOptions(scale=1)).faces
     (largest,) = restorer.restore(two_faces, RestoreOptions(scale=1, faces="largest")).faces
-    (centre,) = restorer.restore(two_faces, RestoreOptions(scale=1, faces="center")).faces
+    (center,) = restorer.restore(two_faces, RestoreOptions(scale=1, faces="center")).faces
     sizes = [face.eye_distance_px for face in everyone]
     assert largest.eye_distance_px == max(sizes)
     middle = [abs(face.landmarks[:, 0].mean() - 450) for face in everyone]
-    assert abs(centre.landmarks[:, 0].mean() - 450) == min(middle)
+    assert abs(center.landmarks[:, 0].mean() - 450) == min(middle)
     limit = RestoreOptions(scale=1, min_eye_distance_px=max(sizes) - 0.1)
     limited = restorer.restore(two_faces, limit)
     assert len(limited.faces) == 1
@@ -83,10 +83,10 @@ def test_the_same_photo_gives_the_same_bytes(restorer: FaceRestorer, portrait: I
     assert np.array_equal(first, restorer.restore(portrait).image)
 
 
-def test_a_grey_photo_stays_grey(restorer: FaceRestorer, portrait: ImageU8) -> None:
-    grey = np.repeat(portrait[..., 1:2], 3, axis=2)
+def test_a_gray_photo_stays_gray(restorer: FaceRestorer, portrait: ImageU8) -> None:
+    gray = np.repeat(portrait[..., 1:2], 3, axis=2)
     for aligned in (False, True):
-        result = restorer.restore(grey, RestoreOptions(scale=1, aligned=aligned)).image
+        result = restorer.restore(gray, RestoreOptions(scale=1, aligned=aligned)).image
         assert (result[..., 0] == result[..., 1]).all() and (result[..., 1] == result[..., 2]).all()
 
 

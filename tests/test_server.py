@@ -40,7 +40,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
                 "url": f"{address}/{path.name}",
                 "bytes": path.stat().st_size,
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "licence": "none",
+                "license": "none",
             }
             config = dataclasses.asdict(dataclasses.replace(TINY, residual=True))
             table[version] = {"file": file, "config": config}
@@ -80,13 +80,13 @@ def test_formats_are_read_by_content_and_come_back(
         assert metrics[f"{part}_seconds"] >= 0
 
 
-def test_16_bit_alpha_and_grey(server: Server, portrait: ImageU8) -> None:
+def test_16_bit_alpha_and_gray(server: Server, portrait: ImageU8) -> None:
     small = np.asarray(geometry.resize(portrait, (200, 200)), np.uint8)
     wide = small[..., 1].astype(np.uint16) * 257
     buffer = io.BytesIO()
     Image.fromarray(wide).save(buffer, "PNG")
     photo, metrics, _ = output(server.predict(buffer.getvalue(), scale=2))
-    assert photo.rgb.shape == (400, 400, 3) and images.is_grey(photo.rgb) and metrics["faces"] == 1
+    assert photo.rgb.shape == (400, 400, 3) and images.is_gray(photo.rgb) and metrics["faces"] == 1
     assert np.ptp(photo.rgb) > 150  # not clipped to white
 
     rgba = np.dstack([small, np.full((200, 200), 90, np.uint8)])
@@ -176,7 +176,7 @@ def _crowd(portrait: ImageU8) -> dict[str, object]:
     return {"img": data, "version": "compact", "background_upsampler": "none", "scale": 3}
 
 
-def test_a_cancelled_prediction_leaves_nothing_and_the_next_is_answered(
+def test_a_canceled_prediction_leaves_nothing_and_the_next_is_answered(
     server: Server, portrait: ImageU8
 ) -> None:
     start = len(server.log.read_text())

@@ -72,7 +72,7 @@ def test_a_request_finds_its_inputs_only_and_leaves_its_result_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = RequestFiles(1000, tmp_path)
-    abandoned = _receive(files, io.BytesIO(b"of a cancelled request"), monkeypatch)
+    abandoned = _receive(files, io.BytesIO(b"of a canceled request"), monkeypatch)
     given = _receive(files, io.BytesIO(b"photo"), monkeypatch)
     with files.request(given, None, "a string"):
         assert given.exists() and not abandoned.exists()
@@ -252,13 +252,13 @@ def test_a_request_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cog.Path.validate("predict.py") == cog.Path("predict.py")
 
 
-def test_a_cancelled_download_leaves_nothing(
+def test_a_canceled_download_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Cancelled(io.RawIOBase):
+    class Canceled(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
             raise KeyboardInterrupt  # no `Exception`, as Cog's
 
     with pytest.raises(KeyboardInterrupt):
-        _receive(RequestFiles(1000, tmp_path), Cancelled(), monkeypatch)
+        _receive(RequestFiles(1000, tmp_path), Canceled(), monkeypatch)
     assert _files(tmp_path) == []

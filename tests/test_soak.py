@@ -105,5 +105,5 @@ def test_growing_memory_and_left_files_fail(answers: _Answers) -> None:
 def test_a_plan_is_mixed_and_the_same_each_time() -> None:
     plan = make_plan(1000, [_case()], [Case({}, error="x")])
     kinds = [kind for kind, _ in plan]
-    assert 650 < kinds.count("good") < 750 and 30 < kinds.count("cancelled") < 70
+    assert 650 < kinds.count("good") < 750 and 30 < kinds.count("canceled") < 70
     assert kinds == [kind for kind, _ in make_plan(1000, [_case()], [Case({}, error="x")])]

@@ -149,15 +149,15 @@ def test_no_augmentation_draws_nothing(portrait: ImageU8) -> None:
     assert rng.random() == np.random.default_rng(0).random()
 
 
-def test_light_changes_are_exact_on_grey_levels() -> None:
+def test_light_changes_are_exact_on_gray_levels() -> None:
     face = np.array([[[0, 64, 255]]], np.uint8)
     assert (change_light(face, gamma=1, contrast=1, warmth=0) == face).all()
     darker = change_light(face, gamma=2, contrast=1, warmth=0)
     assert darker.flatten().tolist() == [0, round(64 * 64 / 255), 255]
     flatter = change_light(face, gamma=1, contrast=0.5, warmth=0)
     assert flatter.flatten().tolist() == [64, 96, 191]
-    grey = np.full((1, 1, 3), 100, np.uint8)
-    warm = change_light(grey, gamma=1, contrast=1, warmth=0.1)[0, 0]
+    gray = np.full((1, 1, 3), 100, np.uint8)
+    warm = change_light(gray, gamma=1, contrast=1, warmth=0.1)[0, 0]
     assert warm[0] > 100 == warm[1] > warm[2]
 
 

@@ -21,12 +21,12 @@ from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 from gfpgan_core.weights.checkpoint import read_decoder
 from gfpgan_core.weights.load import load_file
 from train.config import DiscriminatorConfig, TrainConfig
-from train.discriminators import EqualisedConv2d
+from train.discriminators import EqualizedConv2d
 from train.ema import Ema
 from train.faces import open_faces
 from train.loop import train
 from train.metrics import load_metrics
-from train.optimise import generator_optimizer, rate_factor, set_rates
+from train.optimize import generator_optimizer, rate_factor, set_rates
 from train.validate import validate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,22 +48,22 @@ def test_rates_warm_up_and_fall(tmp_path: Path) -> None:
     )
 
 
-def test_equalised_rates_move_weights_as_upstreams_do() -> None:
+def test_equalized_rates_move_weights_as_upstreams_do() -> None:
     """One Adam step on the run-time scaled form, and on ours: the same effective weights."""
     torch.manual_seed(0)
     config = TrainConfig("run", "faces", learning_rate=2e-3, equalised_learning_rate=True)
     clean = torch.nn.Conv2d(8, 4, 3, padding=1, bias=False)
-    equalised = EqualisedConv2d(8, 4, 3, 1, bias=False)
+    equalized = EqualizedConv2d(8, 4, 3, 1, bias=False)
     with torch.no_grad():
-        clean.weight.copy_(equalised.weight * equalised.gain)
+        clean.weight.copy_(equalized.weight * equalized.gain)
     optimizer = generator_optimizer(clean, config)
     set_rates(optimizer, 1)
-    theirs = torch.optim.Adam(equalised.parameters(), lr=2e-3, betas=(0.9, 0.99))
+    theirs = torch.optim.Adam(equalized.parameters(), lr=2e-3, betas=(0.9, 0.99))
     x = torch.randn(2, 8, 6, 6)
-    for network, adam in ((clean, optimizer), (equalised, theirs)):
+    for network, adam in ((clean, optimizer), (equalized, theirs)):
         network(x).square().sum().backward()
         adam.step()
-    assert torch.allclose(clean.weight, equalised.weight * equalised.gain, atol=1e-6)
+    assert torch.allclose(clean.weight, equalized.weight * equalized.gain, atol=1e-6)
 
 
 def test_ema_moves_half_way_in_its_half_life() -> None:
@@ -189,7 +189,7 @@ def test_training_lowers_the_loss_and_logs_it(faces: Path, tmp_path: Path) -> No
     (validation,) = [entry["validation"] for entry in entries if "validation" in entry]
     metrics = load_metrics("", "cpu")  # what is at hand on this machine
     again = validate(network, open_faces(faces), config.validation_degradation, "cpu", metrics)
-    # Another place in memory may round another way: a grey level of a few pixels.
+    # Another place in memory may round another way: a gray level of a few pixels.
     assert validation["faces"] == again.faces
     for kind in ("degraded", "restored"):
         measured = {k: v for k, v in vars(getattr(again, kind)).items() if v is not None}

@@ -27,7 +27,7 @@ from train.validate import compare, degraded_pair, niqe, sharpness, validate
 
 def test_sharpness_by_hand() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
-    image[16, 16] = 110  # the Laplacian: -40 there, 10 at four neighbours
+    image[16, 16] = 110  # the Laplacian: -40 there, 10 at four neighbors
     assert sharpness(image) == pytest.approx((40**2 + 4 * 10**2) / 32**2)
 
 

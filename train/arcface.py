@@ -1,4 +1,4 @@
-"""ArcFace's ResNet-18 on grey faces: an embedding of who it is, for the identity loss.
+"""ArcFace's ResNet-18 on gray faces: an embedding of who it is, for the identity loss.
 
 Source: ArcFace (arXiv 1801.07698); attribute names are those of `arcface_resnet18.pth`, published
 with GFPGAN v0.1.0.
@@ -35,7 +35,7 @@ class ImprovedResidualBlock(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """Grey crops (N, 1, 128, 128) in -1..1 to embeddings (N, 512). Use it in eval mode."""
+    """Gray crops (N, 1, 128, 128) in -1..1 to embeddings (N, 512). Use it in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class ArcFace(nn.Module):
         self.fc5 = nn.Linear(512 * 8 * 8, 512)
         self.bn5 = nn.BatchNorm1d(512)
 
-    def forward(self, grey: Tensor) -> Tensor:
-        x = F.max_pool2d(self.prelu(self.bn1(self.conv1(grey))), 2)
+    def forward(self, gray: Tensor) -> Tensor:
+        x = F.max_pool2d(self.prelu(self.bn1(self.conv1(gray))), 2)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.bn5(self.fc5(self.dropout(self.bn4(x)).flatten(1)))
 

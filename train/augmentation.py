@@ -17,6 +17,8 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX
 from gfpgan_core.images import ImageU8
 
+Boxes = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -52,12 +54,12 @@ class AugmentationConfig:
 
 
 def augment(
-    face: ImageU8,
-    boxes: NDArray[np.float64],
-    config: AugmentationConfig,
-    rng: np.random.Generator,
-) -> tuple[ImageU8, NDArray[np.float64]]:
-    """The changed face (size, size, 3) RGB and its (3, 3) component boxes; neither is modified."""
+    face: ImageU8, boxes: Boxes, config: AugmentationConfig, rng: np.random.Generator
+) -> tuple[ImageU8, Boxes]:
+    """Return the face (size, size, 3) RGB and its (3, 3) component boxes, changed at random.
+
+    Neither input is modified.
+    """
     if config.warp_probability and rng.random() < config.warp_probability:
         face, boxes = warp(face, boxes, config, rng)
     if config.light_probability and rng.random() < config.light_probability:
@@ -71,12 +73,9 @@ def augment(
 
 
 def warp(
-    face: ImageU8,
-    boxes: NDArray[np.float64],
-    config: AugmentationConfig,
-    rng: np.random.Generator,
-) -> tuple[ImageU8, NDArray[np.float64]]:
-    """Shift, turn and scale about the middle; beyond the border the face is mirrored."""
+    face: ImageU8, boxes: Boxes, config: AugmentationConfig, rng: np.random.Generator
+) -> tuple[ImageU8, Boxes]:
+    """Shift, turn and scale about the center; beyond the border the face is mirrored."""
     side = face.shape[0]
     middle = ((side - 1) / 2,) * 2
     turn = rng.uniform(-config.turn_degrees, config.turn_degrees)
@@ -92,7 +91,7 @@ def warp(
 
 
 def change_light(face: ImageU8, *, gamma: float, contrast: float, warmth: float) -> ImageU8:
-    """A gamma, then contrast about mid-grey, then red against blue."""
+    """Apply a gamma, then contrast about mid-gray, then red against blue."""
     levels = np.linspace(0, 1, 256) ** gamma
     levels = 0.5 + (levels - 0.5) * contrast
     gains = np.array([math.sqrt(1 + warmth), 1.0, math.sqrt(1 - warmth)])

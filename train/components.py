@@ -1,6 +1,6 @@
 """Boxes of the facial components: from landmarks, flipped, and cropped out of images.
 
-A box is (centre x, centre y, half side) in pixels of a square face, pixel centres being whole
+A box is (center x, center y, half side) in pixels of a square face, pixel centers being whole
 numbers. Boxes of a face are a (3, 3) array, one row a component, in the order of `NAMES`. Left and
 right are those of the picture.
 """
@@ -78,15 +78,15 @@ def crop_components(image: Tensor, boxes: Tensor) -> dict[str, Tensor]:
     crops = {}
     index = torch.arange(len(image), device=boxes.device, dtype=boxes.dtype)[:, None]
     for row, name in enumerate(NAMES):
-        centre, half = boxes[:, row, :2] + 0.5, boxes[:, row, 2:]  # +0.5: from centres to edges
-        regions = torch.cat([index, centre - half, centre + half], dim=1).to(image.dtype)
+        center, half = boxes[:, row, :2] + 0.5, boxes[:, row, 2:]  # +0.5: from centers to edges
+        regions = torch.cat([index, center - half, center + half], dim=1).to(image.dtype)
         side = crop_side_px(name, image.shape[-1])
         crops[name] = roi_align(image, regions, side, sampling_ratio=2, aligned=True)
     return crops
 
 
 def save_boxes(path: Path, boxes: Mapping[str, Boxes]) -> None:
-    """Writes file name -> component -> (centre x, centre y, half side), at 512 px."""
+    """Writes file name -> component -> (center x, center y, half side), at 512 px."""
     table = {
         name: dict(zip(NAMES, np.round(rows, 2).tolist(), strict=True))
         for name, rows in boxes.items()

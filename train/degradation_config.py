@@ -1,7 +1,7 @@
 """What a degradation may be drawn from, and the named ones.
 
 Sources: GFPGAN (arXiv 2101.04061, section 4.1) and Real-ESRGAN (arXiv 2107.10833, section 3). Blur
-and reduction are in pixels of the full-size crop, noise in grey levels of 0..255.
+and reduction are in pixels of the full-size crop, noise in gray levels of 0..255.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from gfpgan_core.geometry import TEMPLATE_SIZE_PX
 
 @dataclass(frozen=True)
 class DegradationConfig:
-    """Ranges to draw from, both ends included. The defaults are the paper's."""
+    """Ranges to draw from, both ends included. The defaults are the paper's.
+
+    Runs that users have name these fields, so they keep the spelling of the first ones.
+    """
 
     distribution: Literal["uniform", "log_uniform"] = "uniform"
     """How blur, reduction and noise are drawn; log_uniform draws each order of magnitude alike."""
@@ -52,12 +55,12 @@ class DegradationConfig:
     early_noise_probability: float = 0.0
     """Noise of half the strength before the reduction as well: the sensor's, not the screen's."""
     noise_sigma: tuple[float, float] = (0.0, 20.0)
-    """Standard deviation in grey levels of 0..255."""
+    """Standard deviation in gray levels of 0..255."""
     jpeg_probability: float = 1.0
     jpeg_quality: tuple[int, int] = (60, 100)
     colour_shift_probability: float = 0.3
     colour_shift: float = 20.0
-    """Largest shift of a channel, in grey levels; the ground truth keeps its colours."""
+    """Largest shift of a channel, in gray levels; the ground truth keeps its colors."""
     colour_jitter_probability: float = 0.3
     brightness: tuple[float, float] = (0.5, 1.5)
     contrast: tuple[float, float] = (0.5, 1.5)
@@ -86,7 +89,7 @@ class DegradationConfig:
     ringing_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
     """Angular frequency above which the sinc filter cuts, in radians a pixel."""
     grey_probability: float = 0.01
-    """A grey input has a grey ground truth as well: the network learns to keep grey photos grey."""
+    """A gray input has a gray ground truth as well: the network learns to keep gray photos gray."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -1,8 +1,8 @@
-"""The degradation model of GFPGAN: blur, downsampling, noise, JPEG, then colour and grey.
+"""The degradation model of GFPGAN: blur, downsampling, noise, JPEG, then color and grayscale.
 
 Source: arXiv 2101.04061, section 4.1; the second order is Real-ESRGAN's (arXiv 2107.10833, section
 3). Pure functions: images in and out, every draw from the generator that is handed in. Units are
-pixels and grey levels of the full-size crop.
+pixels and gray levels of the full-size crop.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gfpgan_core.images import ImageU8, grey
+from gfpgan_core.images import ImageU8, gray
 from train.degradation_config import DegradationConfig
-from train.kernels import blur_kernel, generalized_kernel, plateau_kernel, ringing_kernel
+from train.kernels import Axes, blur_kernel, generalized_kernel, plateau_kernel, ringing_kernel
 
 
 def blur(
@@ -24,7 +24,7 @@ def blur(
     config: DegradationConfig,
     rng: np.random.Generator,
 ) -> ImageU8:
-    """The image under a random kernel of one of the shapes that the configuration allows."""
+    """Blur with a random kernel of one of the shapes that the configuration allows."""
     if _happens(config.sinc_share, rng):
         return convolve(image, ringing_kernel(rng.uniform(*config.ringing_cutoff)))
     sigma_x = draw(sigma_px, rng, config.distribution)
@@ -32,32 +32,33 @@ def blur(
     turn = rng.uniform(-math.pi, math.pi)
     if rng.random() >= config.anisotropic_share:
         sigma_y = sigma_x
+    axes = Axes(sigma_x, sigma_y, turn)
     shaped = config.generalized_share + config.plateau_share
     shape = rng.random() if shaped else 1.0
     if shape >= shaped:
-        return convolve(image, blur_kernel(sigma_x, sigma_y, turn))
+        return convolve(image, blur_kernel(axes))
     generalized = shape < config.generalized_share
     low, high = (0.5, 4.0) if generalized else (1.0, 2.0)
     # As often below 1 as above: flat and pointed kernels.
     beta = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)
     kernel = generalized_kernel if generalized else plateau_kernel
-    return convolve(image, kernel(sigma_x, sigma_y, turn, beta))
+    return convolve(image, kernel(axes, beta))
 
 
 def draw(bounds: tuple[float, float], rng: np.random.Generator, distribution: str) -> float:
-    """A number between the bounds; `log_uniform` needs them above 0."""
+    """Draw a number between the bounds; `log_uniform` needs them above 0."""
     if distribution == "log_uniform":
         return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
     return rng.uniform(*bounds)
 
 
 def convolve(image: ImageU8, kernel: NDArray[np.float32]) -> ImageU8:
-    """The image filtered, mirrored at its borders."""
+    """Filter the image, mirrored at its borders."""
     return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.uint8)
 
 
 def downsample(image: ImageU8, factor: float, interpolation: int = cv2.INTER_LINEAR) -> ImageU8:
-    """The image reduced by the factor, bilinearly as in the paper: it may alias, as phones do."""
+    """Reduce the image by the factor, bilinearly as in the paper: it may alias, as phones do."""
     height, width = image.shape[:2]
     size_wh = (max(1, round(width / factor)), max(1, round(height / factor)))
     return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)
@@ -71,9 +72,9 @@ def add_noise(
     same_in_channels: bool = False,
     shot: bool = False,
 ) -> ImageU8:
-    """The image plus Gaussian noise of `sigma` grey levels, rounded.
+    """Add Gaussian noise of `sigma` gray levels, and round.
 
-    Shot noise has that strength at mid-grey, and a variance in proportion to the light.
+    Shot noise has that strength at mid-gray, and a variance in proportion to the light.
     """
     shape = (*image.shape[:2], 1) if same_in_channels else image.shape
     noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
@@ -85,7 +86,7 @@ def add_noise(
 def add_chroma_noise(
     image: ImageU8, sigma: float, spot_px: float, rng: np.random.Generator
 ) -> ImageU8:
-    """The image plus noise of color alone: `sigma` grey levels in Cb and in Cr, luma unchanged.
+    """Add noise of color alone: `sigma` gray levels in Cb and in Cr, luma unchanged.
 
     Its spots are about `spot_px` wide, as a camera's denoiser and JPEG's reduced chroma leave them.
     """
@@ -99,7 +100,7 @@ def add_chroma_noise(
 
 
 def jpeg(image: ImageU8, quality: int) -> ImageU8:
-    """The RGB image after a JPEG round trip."""
+    """Return the RGB image after a JPEG round trip."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -107,8 +108,8 @@ def jpeg(image: ImageU8, quality: int) -> ImageU8:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def colour_jitter(image: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
-    """Brightness, contrast, saturation and hue changed, in random order."""
+def color_jitter(image: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
+    """Change brightness, contrast, saturation and hue, in random order."""
     pixels = image.astype(np.float32) / 255
     for change in rng.permutation(4):
         if change == 0:
@@ -134,7 +135,7 @@ def degrade_once(
     full_side_px: int,
     rng: np.random.Generator,
 ) -> ImageU8:
-    """Blur, resampling and noise once; `order` is the prefix of the ranges' names.
+    """Blur, resample and add noise once; `order` is the prefix of the ranges' names.
 
     Blur and reduction count in pixels of the full-size image, `full_side_px` high, also where the
     image has been reduced before. What is switched off draws nothing, so that it doesn't change
@@ -143,7 +144,7 @@ def degrade_once(
     factor = _draw_factor(config, order, rng)
     blurred_first = not _happens(config.reduce_first_probability, rng)
     if blurred_first:
-        image = _blur_maybe(image, config, order, full_side_px, rng)
+        image = _blur_maybe(image, config, order, full_side_px / image.shape[0], rng)
     sigma = draw(getattr(config, order + "noise_sigma"), rng, config.distribution)
     if _happens(config.early_noise_probability, rng):
         image = _with_noise(image, sigma / 2, config, rng)
@@ -151,12 +152,12 @@ def degrade_once(
     area = again > 1 and _happens(config.area_probability, rng)
     image = downsample(image, again, cv2.INTER_AREA if area else cv2.INTER_LINEAR)
     if not blurred_first:
-        image = _blur_maybe(image, config, order, full_side_px, rng)
+        image = _blur_maybe(image, config, order, full_side_px / image.shape[0], rng)
     return _with_noise(image, sigma, config, rng)
 
 
 def _draw_factor(config: DegradationConfig, order: str, rng: np.random.Generator) -> float:
-    """How much smaller than the full size the image gets; below 1 larger."""
+    """Draw how much smaller than the full size the image gets; below 1 larger."""
     low, high = getattr(config, order + "downsample_factor")
     enlarge = getattr(config, order + "enlarge_probability")
     keep = getattr(config, order + "keep_size_probability")
@@ -180,7 +181,7 @@ def _compress(
 def _ring_and_compress(
     image: ImageU8, config: DegradationConfig, order: str, rng: np.random.Generator
 ) -> ImageU8:
-    """The last JPEG, with a sinc filter before or after it."""
+    """Compress for the last time, with a sinc filter before or after it."""
     if not _happens(config.ringing_probability, rng):
         return _compress(image, config, order, rng)
     kernel = ringing_kernel(rng.uniform(*config.ringing_cutoff))
@@ -190,7 +191,7 @@ def _ring_and_compress(
 
 
 def _happens(probability: float, rng: np.random.Generator) -> bool:
-    """Never draws for what is switched off."""
+    """Draw whether something happens; nothing is drawn for what is switched off."""
     return bool(probability) and rng.random() < probability
 
 
@@ -198,12 +199,12 @@ def _blur_maybe(
     image: ImageU8,
     config: DegradationConfig,
     order: str,
-    full_side_px: int,
+    reduction: float,
     rng: np.random.Generator,
 ) -> ImageU8:
+    """Return the image, perhaps blurred; `reduction` is the factor it has been reduced by."""
     if rng.random() >= getattr(config, order + "blur_probability"):
         return image
-    reduction = full_side_px / image.shape[0]
     low, high = getattr(config, order + "blur_sigma_px")
     return blur(image, (low / reduction, high / reduction), config, rng)
 
@@ -219,7 +220,7 @@ def _with_noise(
 
 
 def _degrade_slightly(gt: ImageU8, config: DegradationConfig, rng: np.random.Generator) -> ImageU8:
-    """The nearly clean input: a weak blur, weak noise, a good JPEG."""
+    """Return a nearly clean input: a weak blur, weak noise, a good JPEG."""
     lq = blur(gt, config.clean_blur_sigma_px, config, rng)
     lq = add_noise(lq, rng.uniform(*config.clean_noise_sigma), rng)
     low, high = config.clean_jpeg_quality
@@ -229,9 +230,9 @@ def _degrade_slightly(gt: ImageU8, config: DegradationConfig, rng: np.random.Gen
 def degrade(
     gt: ImageU8, config: DegradationConfig, rng: np.random.Generator
 ) -> tuple[ImageU8, ImageU8]:
-    """The degraded crop and its ground truth, both the size of `gt` (H, W, 3) RGB.
+    """Return the degraded crop and its ground truth, both the size of `gt` (H, W, 3) RGB.
 
-    The ground truth differs from `gt` only where both are made grey. `gt` isn't modified.
+    The ground truth differs from `gt` only where both are made gray. `gt` isn't modified.
     """
     height, width = gt.shape[:2]
     if _happens(config.clean_probability, rng):
@@ -250,7 +251,7 @@ def degrade(
         shift = rng.uniform(-config.colour_shift, config.colour_shift, size=3)
         lq = np.clip(np.rint(lq + shift), 0, 255).astype(np.uint8)
     if rng.random() < config.colour_jitter_probability:
-        lq = colour_jitter(lq, config, rng)
+        lq = color_jitter(lq, config, rng)
     if rng.random() < config.grey_probability:
-        return grey(lq), grey(gt)
+        return gray(lq), gray(gt)
     return lq, gt

@@ -2,7 +2,7 @@
 
 Sources: StyleGAN2 (arXiv 1912.04958), GFPGAN (arXiv 2101.04061, section 3.4). Attribute names are
 those of basicsr 1.4.2 and gfpgan 1.3.8, so that published discriminators load. Learning rates are
-equalised as there: weights have unit variance and are scaled in each forward pass.
+equalized as there: weights have unit variance and are scaled in each forward pass.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gfpgan_core.networks.resample import fir_blur
 _SQRT2 = math.sqrt(2)
 
 
-class EqualisedConv2d(nn.Module):
+class EqualizedConv2d(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int, bias: bool
     ) -> None:
@@ -35,7 +35,7 @@ class EqualisedConv2d(nn.Module):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding_px)
 
 
-class EqualisedLinear(nn.Module):
+class EqualizedLinear(nn.Module):
     def __init__(self, in_features: int, out_features: int, *, activate: bool = False) -> None:
         super().__init__()
         self.activate = activate
@@ -78,7 +78,7 @@ def _conv_layer(
     """Blur (when halving the resolution), convolution, bias with leaky ReLU."""
     layers: list[nn.Module] = [FirBlur(1 + kernel_size // 2)] if downsample else []
     layers.append(
-        EqualisedConv2d(
+        EqualizedConv2d(
             in_channels, out_channels, kernel_size, 2 if downsample else 1, bias and not activate
         )
     )
@@ -126,7 +126,7 @@ class StyleGAN2Discriminator(nn.Module):
         self.conv_body = nn.Sequential(*body)
         self.final_conv = _conv_layer(width(4) + 1, width(4), 3)
         self.final_linear = nn.Sequential(
-            EqualisedLinear(width(4) * 16, width(4), activate=True), EqualisedLinear(width(4), 1)
+            EqualizedLinear(width(4) * 16, width(4), activate=True), EqualizedLinear(width(4), 1)
         )
 
     def forward(self, image: Tensor) -> Tensor:

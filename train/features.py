@@ -151,6 +151,6 @@ class IdentityFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         red, green, blue = image.unbind(dim=1)
-        grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+        gray = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
         size = (INPUT_SIZE_PX, INPUT_SIZE_PX)
-        return self.network(F.interpolate(grey, size=size, mode="bilinear", antialias=True))
+        return self.network(F.interpolate(gray, size=size, mode="bilinear", antialias=True))

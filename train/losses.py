@@ -12,7 +12,7 @@ from torch import Tensor
 Features = Sequence[tuple[float, Tensor]]
 
 _DETAIL_WINDOW_SIGMA_PX = 3.0
-_GREY_LEVEL = 1 / 127.5  # in -1..1; finer detail isn't seen, and a root at 0 has no gradient
+_GRAY_LEVEL = 1 / 127.5  # in -1..1; finer detail isn't seen, and a root at 0 has no gradient
 
 
 def pixel_loss(image: Tensor, gt: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def detail_loss(image: Tensor, gt: Tensor) -> Tensor:
     """Mean absolute difference of the local strength of fine detail: the Laplacian's RMS.
 
     Asks for as much detail as the ground truth has around each pixel, wherever exactly it lies: an
-    image that minimises the other pixel terms has a quarter of it. Laplacian of the luma, RMS over
+    image that minimizes the other pixel terms has a quarter of it. Laplacian of the luma, RMS over
     a Gaussian window of sigma 3 px. After the gradient variance loss (arXiv 2202.00997), which
     compares variances of gradients in square patches.
     """
@@ -82,7 +82,7 @@ def detail_loss(image: Tensor, gt: Tensor) -> Tensor:
         energy = F.conv2d(planes, edges[None, None]).square()
         for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
             energy = F.conv2d(energy, taps.reshape(shape))
-        ours, truth = (energy + _GREY_LEVEL**2).sqrt().chunk(2)
+        ours, truth = (energy + _GRAY_LEVEL**2).sqrt().chunk(2)
     return F.l1_loss(ours, truth)
 
 

@@ -22,7 +22,7 @@ from train.losses import (
     path_lengths,
 )
 from train.networks import face_discriminator
-from train.optimise import (
+from train.optimize import (
     discriminator_optimizer,
     generator_optimizer,
     rate_factor,

@@ -25,7 +25,7 @@ from train.ema import Ema
 from train.features import load_identity, load_perceptual
 from train.grow import adapted
 from train.networks import component_discriminators, face_discriminator, patch_discriminator
-from train.optimise import (
+from train.optimize import (
     discriminator_factor,
     discriminator_optimizer,
     generator_optimizer,

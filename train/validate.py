@@ -98,7 +98,7 @@ def compare(image: ImageU8, gt: ImageU8) -> Quality:
 
 
 def sharpness(image: ImageU8) -> float:
-    """Mean squared Laplacian (4 neighbours) of the luma in grey levels."""
+    """Mean squared Laplacian (4 neighbors) of the luma in gray levels."""
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     return float(np.square(cv2.Laplacian(luma, cv2.CV_64F)).mean())
 

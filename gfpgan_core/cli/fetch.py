@@ -41,7 +41,7 @@ def fetch(names: Iterable[str]) -> int:
     status = 0
     for file in files:
         try:
-            report.line(f"{file.name}: {download.fetch(file)} ({file.licence})")
+            report.line(f"{file.name}: {download.fetch(file)} ({file.license})")
         except WeightsError as error:
             report.note(error_text(error))
             status = 1

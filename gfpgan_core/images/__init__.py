@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gfpgan_core.formats import SUFFIXES, Format
-from gfpgan_core.images.color import grey, is_grey, keep_grey
+from gfpgan_core.images.color import gray, is_gray, keep_gray
 from gfpgan_core.images.opening import check_input_size, size_of
 from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.reading import decode, read, read_rgb
@@ -20,9 +20,9 @@ __all__ = [
     "decode",
     "encode",
     "from_pm1",
-    "grey",
-    "is_grey",
-    "keep_grey",
+    "gray",
+    "is_gray",
+    "keep_gray",
     "read",
     "read_rgb",
     "size_of",

@@ -1,4 +1,4 @@
-"""What is grey, and how it stays so."""
+"""What is gray, and how it stays so."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from gfpgan_core.images.photo import ImageU8
 
-# Channels differ by more: of grey saved as a color JPEG, rounding makes up to 2.
+# Channels differ by more: of gray saved as a color JPEG, rounding makes up to 2.
 _COLORED = 2
 # No paper, no print, no fold: colored on purpose, such as a camera's orange date.
 _STRONGLY_COLORED = 32
@@ -21,17 +21,17 @@ _HALO_PX = 9
 _BAND_PIXELS = 2**22
 
 
-def grey(image: ImageU8) -> ImageU8:
+def gray(image: ImageU8) -> ImageU8:
     """Return the image's luma (BT.601) in all three channels."""
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
-def is_grey(image: ImageU8) -> bool:
+def is_gray(image: ImageU8) -> bool:
     """Return whether (H, W, 3) pixels are black-and-white, apart from small colored spots.
 
     Decided on the pixels that are neither black nor white: a small color portrait on a white page
-    is not grey, whatever the page's size.
+    is not gray, whatever the page's size.
     """
     colored = counted = 0
     rows = max(1, _BAND_PIXELS // image.shape[1])
@@ -43,15 +43,15 @@ def is_grey(image: ImageU8) -> bool:
     return colored <= _COLORED_SHARE * counted
 
 
-def keep_grey(restored: ImageU8, original: ImageU8) -> ImageU8:
+def keep_gray(restored: ImageU8, original: ImageU8) -> ImageU8:
     """Return `restored` without color where `original` has none.
 
-    A color photo is returned as it is; of a grey one only what is strongly colored, such as an
+    A color photo is returned as it is; of a gray one only what is strongly colored, such as an
     orange date, keeps its color. `restored` may be larger or smaller than `original`.
     """
-    if not is_grey(original):
+    if not is_gray(original):
         return restored
-    result = grey(restored)
+    result = gray(restored)
     strong = cv2.subtract(*_extremes(original)[::-1]) > _STRONGLY_COLORED
     if strong.any():
         halo = cv2.dilate(strong.astype(np.uint8), np.ones((_HALO_PX, _HALO_PX), np.uint8))

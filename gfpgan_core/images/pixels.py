@@ -99,7 +99,7 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], _Band]:
     to_srgb = _srgb_converter(image)
     if not image.has_transparency_data:
         return lambda band: (to_srgb(band), None)
-    # The two-channel modes are converted within grey, which a grey profile may describe.
+    # The two-channel modes are converted within gray, which a gray profile may describe.
     with_alpha = {"L": "LA", "LA": "LA", "La": "LA"}.get(image.mode, "RGBA")
 
     def convert(band: Image.Image) -> _Band:
@@ -111,7 +111,7 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], _Band]:
 
 
 def _wide_converter(image: Image.Image) -> Callable[[Image.Image], _Band]:
-    """Grey of up to 16 bits; Pillow's own conversion would clip at 255."""
+    """Gray of up to 16 bits; Pillow's own conversion would clip at 255."""
     tags = _tiff_tags(image)
     white = 2 ** min(16, max(8, _first(tags.get(_TIFF_BITS), 16))) - 1
     inverted = tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO  # Pillow inverts 8 bits and less only

@@ -20,7 +20,7 @@ class WeightFile:
     bytes: int | None
     """None where the release doesn't tell: the sha256 alone proves it."""
     sha256: str
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True)

@@ -93,16 +93,16 @@ def _good_pictures() -> Iterator[tuple[str, bytes]]:
 def _large_pictures() -> Iterator[tuple[str, bytes]]:
     """Of 64 megapixels, in less than 1 MB."""
     side = (8000, 8000)
-    grey = Image.new("L", side, 120)
-    progressive = _saved(grey, "JPEG", progressive=True)
+    gray = Image.new("L", side, 120)
+    progressive = _saved(gray, "JPEG", progressive=True)
     last = progressive.rindex(b"\xff\xda")
     scans = progressive[last:-2]
     for count in (1, 40, 500):
         yield f"scans-{count}", progressive[:last] + scans * count + progressive[-2:]
     yield "large-16", _saved(Image.fromarray(np.zeros(side, np.uint16)), "PNG")
     for mode in ("RGB", "P", "LA"):
-        yield f"large-{mode}", _saved(grey.convert(mode), "PNG", compress_level=6)
-    yield "large-tiff", _saved(grey, "TIFF", compression="tiff_adobe_deflate")
+        yield f"large-{mode}", _saved(gray.convert(mode), "PNG", compress_level=6)
+    yield "large-tiff", _saved(gray, "TIFF", compression="tiff_adobe_deflate")
     bmp = bytearray(_saved(Image.new("P", (16, 16)), "BMP"))
     bmp[18:26], bmp[30:34] = (8000).to_bytes(4, "little") * 2, (1).to_bytes(4, "little")
     yield "rle", bytes(bmp[:1078]) + b"\x01\x01\0\0" * 4000 + b"\0\x01"

@@ -34,11 +34,11 @@ def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:
 
 
 def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    """Adam over the parameters that learn; with equalised rates, a group for each rate."""
+    """Adam over the parameters that learn; with equalized rates, a group for each rate."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            factor = _equalised_factor(name, parameter) if config.equalised_learning_rate else 1.0
+            factor = _equalized_factor(name, parameter) if config.equalised_learning_rate else 1.0
             groups.setdefault(factor, []).append(parameter)
     betas = (0.0, 0.99) if isinstance(network, StyleGAN2Decoder) else (0.9, 0.99)
     return torch.optim.Adam(
@@ -50,7 +50,7 @@ def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.
     )
 
 
-def _equalised_factor(name: str, parameter: nn.Parameter) -> float:
+def _equalized_factor(name: str, parameter: nn.Parameter) -> float:
     """By how much StyleGAN2's run-time gain would scale this weight's updates."""
     rate = _MAPPING_RATE if "style_mlp" in name else 1.0
     if parameter.ndim == 1 or "constant_input" in name or name.endswith("bias"):
