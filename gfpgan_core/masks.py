@@ -35,6 +35,7 @@ _FEATHER_SIGMA_PX = 11.0
 
 _CLASS_COUNT = 19
 _PARSING_SIZE_PX = 512
+_PICTURE_LAYER = "out_img_conv"  # ParseNet draws the face too; nobody looks at it
 _GPU_BATCH = 8  # on the CPU one face fills the cores
 
 
@@ -85,6 +86,8 @@ class _ClassScores(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        if hasattr(network, _PICTURE_LAYER):
+            setattr(network, _PICTURE_LAYER, nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.network(x)[0]

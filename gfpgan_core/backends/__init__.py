@@ -9,10 +9,10 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from gfpgan_core.backends.cpu.parsenet import PARSENET_LAYERS
+from gfpgan_core.backends.cpu.parsenet import PARSENET_CONV, PARSENET_LAYERS
 from gfpgan_core.backends.gpu import GpuRunner
 from gfpgan_core.backends.layout import copy_sharing_weights, keeps_size, lay_out_channels_last
-from gfpgan_core.backends.replace import replace_layers
+from gfpgan_core.backends.replace import full_name, replace_layers
 from gfpgan_core.config import Backend, GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
@@ -84,16 +84,21 @@ def compile_kernels() -> None:
     """
     size_px = _KERNELS_CONFIG.face_size_px
     load_backend(GFPGAN(_KERNELS_CONFIG), "winograd")(torch.zeros(1, 3, size_px, size_px))
+    from gfpgan_core.backends.cpu.reflected import compile_kernels as compile_parsenets
+
+    compile_parsenets()
 
 
 def _suits_winograd(network: nn.Module) -> bool:
     """Return whether most of the network's time goes into wide 3x3 convolutions.
 
-    Measured: of the generators the wide ones' (`compact` has no wide layers); of the others those
-    that consist of nothing else, as Real-ESRGAN's do.
+    Measured: of the generators the wide ones' (`compact` has no wide layers); of the others
+    ParseNet, and those that consist of nothing else, as Real-ESRGAN's do.
     """
     if isinstance(network, GFPGAN):
         return network.config.narrow >= 0.5
+    if any(full_name(type(module)) == PARSENET_CONV for module in network.modules()):
+        return True
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     return bool(convolutions) and all(keeps_size(conv, 3) for conv in convolutions)
 

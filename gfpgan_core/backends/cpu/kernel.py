@@ -25,3 +25,10 @@ def inlined(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Compile a function into the kernels that call it."""
     compiled: Any = njit(inline="always", fastmath=True)(function)
     return cast(Callable[_P, _T], compiled)
+
+
+@inlined
+def apply_epilogue(y: float, scale: float, shift: float, slope: float) -> Any:
+    """Return `leaky_relu(scale * y + shift, slope)` of one value."""
+    y = y * scale + shift
+    return y if y >= 0 else slope * y

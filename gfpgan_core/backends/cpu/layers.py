@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gfpgan_core.backends.cpu.parsenet import PARSENET_LAYERS
+from gfpgan_core.backends.cpu.parsenet import PARSENET_CONV, enlarges, fold, plain_layer
 from gfpgan_core.backends.cpu.pointwise import convolve_1x1, scale_and_shift_half, to_few_channels
+from gfpgan_core.backends.cpu.reflected import (
+    convolve_every_second,
+    repeat_and_convolve,
+    sum_taps,
+)
 from gfpgan_core.backends.cpu.threads import threads
 from gfpgan_core.backends.cpu.winograd import (
     TILE_PX,
@@ -30,6 +37,7 @@ from gfpgan_core.networks.stylegan2 import (
 # Below these, measured on AVX-512, Winograd's transforms cost what the products save.
 _MIN_CHANNELS = 32
 _MIN_SIDE_PX = 32
+_MIN_CLASSES = 16  # torch's own padding by reflection costs a copy of 64 MB as well
 
 
 def run_on_own_threads(network: nn.Module) -> nn.Module:
@@ -69,6 +77,43 @@ class WinogradConv2d(nn.Module):
         if self._weight_u is None:
             self._weight_u = transform_weight(self.conv.weight)
         return convolve(x, self._weight_u, self._in_scale, self._epilogue)
+
+
+class ParseNetConv2d(nn.Module):
+    """Compute a `ConvLayer` of facexlib's ParseNet: of an image padded by reflection.
+
+    Its weights are laid out at the first image; `plain` computes what the kernels don't take.
+    """
+
+    def __init__(self, conv: nn.Conv2d, slope: float, plain: nn.Module, *, doubles: bool) -> None:
+        super().__init__()
+        self.conv = conv
+        self.plain = plain
+        out_channels = conv.out_channels
+        bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
+        self._epilogue = Epilogue(
+            torch.ones(1, out_channels), bias, torch.full((out_channels,), slope)
+        )
+        self._in_scale = torch.ones(1, conv.in_channels)
+        self._doubles = doubles
+        self._prepared: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.conv.weight
+        if not should_use_winograd(x, weight, _MIN_CLASSES):
+            with threads.torch_threads():
+                return self.plain(x)
+        halves = self.conv.stride[0] == 2
+        if self._prepared is None:
+            resizes = self._doubles or halves
+            self._prepared = (
+                sum_taps(weight, doubles=self._doubles) if resizes else transform_weight(weight)
+            )
+        if self._doubles:
+            return repeat_and_convolve(x, self._prepared, self._epilogue)
+        if halves:
+            return convolve_every_second(x, self._prepared, self._epilogue)
+        return convolve(x, self._prepared, self._in_scale, self._epilogue, reflected=True)
 
 
 class TapsBilinearConv2d(nn.Module):
@@ -161,7 +206,7 @@ class PointwiseConv2d(nn.Module):
         return convolve_1x1(x, self.conv.weight, self.conv.bias)
 
 
-def should_use_winograd(x: Tensor, weight: Tensor) -> bool:
+def should_use_winograd(x: Tensor, weight: Tensor, min_out_channels: int = _MIN_CHANNELS) -> bool:
     """Return whether Winograd's method takes this input (N, C, H, W), and is the faster one."""
     height, width = x.shape[2:]
     return (
@@ -169,7 +214,8 @@ def should_use_winograd(x: Tensor, weight: Tensor) -> bool:
         and height % TILE_PX == 0
         and width % TILE_PX == 0
         and min(height, width) >= _MIN_SIDE_PX
-        and min(weight.shape[:2]) >= _MIN_CHANNELS
+        and weight.shape[0] >= min_out_channels
+        and weight.shape[1] >= _MIN_CHANNELS
     )
 
 
@@ -212,13 +258,23 @@ def _faster_leaky_conv(conv: LeakyConv2d, place: Place) -> nn.Module | None:
     return WinogradConv2d(conv, slope) if keeps_size(conv, 3) else None
 
 
+def _faster_parsenet_conv(layer: Any, place: Place) -> nn.Module:
+    conv, activation = fold(layer)
+    plain = plain_layer(conv, activation, place)
+    if activation is not None and not isinstance(activation, nn.LeakyReLU):
+        return plain
+    slope = 1.0 if activation is None else activation.negative_slope
+    return ParseNetConv2d(conv, slope, plain, doubles=enlarges(place))
+
+
 def _faster_style_conv(layer: StyleConv, place: Place) -> nn.Module | None:
     conv = layer.modulated_conv
     can_take = not conv.upsample or conv.resampling == "bilinear"
     return FastStyleConv(layer) if can_take else None
 
 
-FAST_LAYERS: Table = PARSENET_LAYERS | {
+FAST_LAYERS: Table = {
+    PARSENET_CONV: _faster_parsenet_conv,
     full_name(BilinearConv2d): lambda layer, place: TapsBilinearConv2d(layer),
     full_name(StyleConv): _faster_style_conv,
     full_name(ToRGB): lambda layer, place: FastToRGB(layer),

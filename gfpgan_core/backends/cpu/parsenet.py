@@ -1,4 +1,7 @@
-"""ParseNet's layers, computed without enlarging and padding whole images, in plain torch."""
+"""ParseNet's layers, computed without enlarging and padding whole images, in plain torch.
+
+On the CPU the ones beside this module are faster; these run on GPUs, and where those don't fit.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,30 @@ _PADDED_BYTES = 72 << 20  # of a padded image; larger ones are padded part by pa
 _ENLARGING = ("conv1", "shortcut_func")
 
 
-def _faster_conv_layer(layer: Any, place: Place) -> nn.Module:
-    """Return what computes a `ConvLayer`, its batch normalization taken into the convolution."""
+def fold(layer: Any) -> tuple[nn.Conv2d, nn.Module | None]:
+    """Return a `ConvLayer`'s convolution, its batch normalization taken into it, and activation."""
     conv, norm, activation = layer.conv2d, layer.norm.norm, layer.relu.func
     if isinstance(norm, nn.BatchNorm2d):
         conv = fuse_conv_bn_eval(conv, norm)
-    enlarges = ".decoder." in f".{place.path}" and place.name in _ENLARGING
-    faster = NearestConv2d(conv) if enlarges else ReflectedConv2d(conv)
     # Where there is no activation (or normalization), it multiplies by 1 instead: a copy of 64 MB.
-    return nn.Sequential(faster, activation) if isinstance(activation, nn.Module) else faster
+    return conv, activation if isinstance(activation, nn.Module) else None
 
 
-PARSENET_LAYERS: dict[str, Replace] = {"facexlib.parsing.parsenet.ConvLayer": _faster_conv_layer}
+def enlarges(place: Place) -> bool:
+    """Return whether the `ConvLayer` there doubles its input first."""
+    return ".decoder." in f".{place.path}" and place.name in _ENLARGING
+
+
+def plain_layer(conv: nn.Conv2d, activation: nn.Module | None, place: Place) -> nn.Module:
+    """Return what computes a folded `ConvLayer`, in torch."""
+    faster = NearestConv2d(conv) if enlarges(place) else ReflectedConv2d(conv)
+    return faster if activation is None else nn.Sequential(faster, activation)
+
+
+PARSENET_CONV = "facexlib.parsing.parsenet.ConvLayer"
+PARSENET_LAYERS: dict[str, Replace] = {
+    PARSENET_CONV: lambda layer, place: plain_layer(*fold(layer), place)
+}
 
 
 class NearestConv2d(nn.Module):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfpgan_core.backends.cpu.kernel import Array, inlined, kernel
+from gfpgan_core.backends.cpu.kernel import Array, apply_epilogue, inlined, kernel
 from gfpgan_core.backends.cpu.threads import in_parallel, scratch_of, threads
 from gfpgan_core.tiling import even_parts
 
@@ -88,7 +88,14 @@ def transform_weight(weight: Tensor) -> Tensor:
 
 
 @threads.exclusive()
-def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, epilogue: Epilogue) -> Tensor:
+def convolve(
+    image: Tensor,
+    weight_u: Tensor,
+    in_scale: Tensor,
+    epilogue: Epilogue,
+    *,
+    reflected: bool = False,
+) -> Tensor:
     """Return `epilogue(conv2d(in_scale * image, weight, padding=1))`, in channels_last.
 
     Args:
@@ -96,6 +103,7 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, epilogue: Epilog
         weight_u: what `transform_weight` gives.
         in_scale: (N or 1, C_in).
         epilogue: what follows.
+        reflected: beyond the border is the image, reflected, instead of zeros.
     """
     pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, in_channels = pixels.shape
@@ -112,7 +120,7 @@ def convolve(image: Tensor, weight_u: Tensor, in_scale: Tensor, epilogue: Epilog
         scratch = scratch_of(split + 36 * count * out_channels)
         v = scratch[:split].reshape(36, count, in_channels)
         m = scratch[split:].reshape(36, count, out_channels)
-        _transform_input(pixels[n], scale, first, v)
+        _transform_input(pixels[n], scale, first, reflected, v)
         np.matmul(v, u, out=m)
         _transform_output(m, *last, first, result[n])
 
@@ -165,12 +173,6 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, epilogue: Epilogue) -> Ten
         weight = _array(taps[n % len(taps)])
         in_parallel(partial(work, n, weight, epilogue.for_image(n)), parts)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
-
-
-@inlined
-def _apply_epilogue(y: float, scale: float, shift: float, slope: float) -> Any:
-    y = y * scale + shift
-    return y if y >= 0 else slope * y
 
 
 @inlined
@@ -237,8 +239,8 @@ def _combine(
                 h2, r2 = line[x, 2, c], line[right, 2, c]
                 even = e[0] * l0 + e[1] * h0 + e[2] * l1 + e[3] * h1 + e[4] * h2 + e[5] * r2
                 odds = o[0] * l0 + o[1] * h0 + o[2] * h1 + o[3] * r1 + o[4] * h2 + o[5] * r2
-                result[out_row, 2 * x, c] = _apply_epilogue(even, scale[c], bias[c] + n0, slope[c])
-                result[out_row, 2 * x + 1, c] = _apply_epilogue(
+                result[out_row, 2 * x, c] = apply_epilogue(even, scale[c], bias[c] + n0, slope[c])
+                result[out_row, 2 * x + 1, c] = apply_epilogue(
                     odds, scale[c], bias[c] + n1, slope[c]
                 )
 
@@ -265,8 +267,11 @@ def _at(a: float, b: float, c: float, d: float, e: float, f: float) -> Any:
 
 
 @kernel
-def _transform_input(pixels: Array, scale: Array, first: int, v: Array) -> None:
-    """Transform tiles of pixels, scaled, into `v` (36, tiles, C); beyond the border are zeros."""
+def _transform_input(pixels: Array, scale: Array, first: int, reflected: bool, v: Array) -> None:
+    """Transform tiles of pixels, scaled, into `v` (36, tiles, C).
+
+    Beyond the border are zeros, or the image, reflected.
+    """
     height, width, channels = pixels.shape
     across = width // 4
     d = np.empty((6, 6, channels), np.float32)
@@ -275,9 +280,13 @@ def _transform_input(pixels: Array, scale: Array, first: int, v: Array) -> None:
         left = 4 * ((first + tile) % across) - 1
         for i in range(6):
             for j in range(6):
-                if 0 <= top + i < height and 0 <= left + j < width:
+                y, x = top + i, left + j
+                if reflected:
+                    y = height - 1 - abs(height - 1 - abs(y))
+                    x = width - 1 - abs(width - 1 - abs(x))
+                if 0 <= y < height and 0 <= x < width:
                     for c in range(channels):
-                        d[i, j, c] = pixels[top + i, left + j, c] * scale[c]
+                        d[i, j, c] = pixels[y, x, c] * scale[c]
                 else:
                     for c in range(channels):
                         d[i, j, c] = 0
@@ -325,7 +334,7 @@ def _transform_output(
             for c in range(channels):
                 r = _at(d[i, 0, c], d[i, 1, c], d[i, 2, c], d[i, 3, c], d[i, 4, c], d[i, 5, c])
                 s, b, k = scale[c], bias[c], slope[c]
-                result[y, left, c] = _apply_epilogue(r[0], s, b + n0, k)
-                result[y, left + 1, c] = _apply_epilogue(r[1], s, b + n1, k)
-                result[y, left + 2, c] = _apply_epilogue(r[2], s, b + n2, k)
-                result[y, left + 3, c] = _apply_epilogue(r[3], s, b + n3, k)
+                result[y, left, c] = apply_epilogue(r[0], s, b + n0, k)
+                result[y, left + 1, c] = apply_epilogue(r[1], s, b + n1, k)
+                result[y, left + 2, c] = apply_epilogue(r[2], s, b + n2, k)
+                result[y, left + 3, c] = apply_epilogue(r[3], s, b + n3, k)
