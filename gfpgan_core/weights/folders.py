@@ -12,7 +12,8 @@ CONFIG_NAME = "config.json"
 
 def weights_file(path: Path) -> Path:
     """Return the weight file in a folder; of anything else, the path itself."""
-    return path / WEIGHTS_NAME if path.is_dir() else path
+    inside = path / WEIGHTS_NAME
+    return inside if path.is_dir() and inside.exists() else path
 
 
 def description_in(path: Path) -> str | None:
