@@ -26,6 +26,7 @@ MAX_STRIP_SCANS = 4
 # A page of an animation is decoded by way of all before it.
 MAX_ANIMATION_MEGAPIXELS = 512
 MAX_PAGES = 1000  # that are counted: reading a TIFF's directory takes 0.1 ms
+MAX_VIEWS = 16  # that are counted of a JPEG file: stereo cameras write two
 MAX_PROFILE_BYTES = 4 * 2**20  # color profiles of printers, the largest in use, have 3 MB
 
 # Archives

@@ -41,6 +41,16 @@ COLOR = np.dstack([_ramp(), _ramp()[::-1], _ramp()[:, ::-1]])
 CMYK = np.dstack([255 - COLOR, np.zeros_like(_ramp())])  # without black ink
 WIDE_COLOR = COLOR.astype(np.uint16) * 257
 
+_PLANAR = {"planarconfig": "separate"}
+_WIDE_PLANES = np.moveaxis(WIDE_COLOR, 2, 0)
+_PLANES = [
+    (_WIDE_PLANES, {}),
+    (_WIDE_PLANES, {"byteorder": ">"}),
+    (_WIDE_PLANES, {"tile": (16, 16)}),
+    (_WIDE_PLANES, {"compression": "zlib"}),
+    (_WIDE_PLANES, {"compression": "zlib", "predictor": True}),
+]
+
 
 @pytest.mark.parametrize(
     ("pixels", "options"),
@@ -56,6 +66,7 @@ WIDE_COLOR = COLOR.astype(np.uint16) * 257
         (WIDE_COLOR, {"photometric": "rgb"}),
         (WIDE_COLOR, {"photometric": "rgb", "byteorder": ">"}),
         (COLOR, {"photometric": "rgb", "tile": (16, 16)}),
+        *((planes, {"photometric": "rgb", **_PLANAR, **more}) for planes, more in _PLANES),
         (COLOR, {"photometric": "rgb", "rowsperstrip": 5}),
         (CMYK, {"photometric": "separated", "planarconfig": "contig"}),
     ],
@@ -122,10 +133,33 @@ def test_each_page_can_be_chosen_and_is_counted(kind: str) -> None:
 def test_a_still_has_one_page_and_so_has_a_jpeg_with_a_preview() -> None:
     first, second = _frames(2)
     assert images.decode(_bytes(first, "PNG")).pages == 1
-    mpo = _bytes(first, "MPO", save_all=True, append_images=[second])
+    gain_map = second.resize((20, 15))
+    mpo = _bytes(first, "MPO", save_all=True, append_images=[gain_map])
     assert images.decode(mpo).pages == 1
     with pytest.raises(InputError, match="has 1 page; page 2"):
         images.decode(mpo, page=2)
+
+
+def test_the_views_of_a_stereo_photo_are_pages() -> None:
+    first, second = _frames(2)
+    preview = first.resize((20, 15))
+    mpo = _bytes(first, "MPO", save_all=True, append_images=[second, preview])
+    for page, view in ((1, first), (2, second)):
+        photo = images.decode(mpo, page=page)
+        assert (photo.page, photo.pages) == (page, 2)
+        assert np.abs(photo.rgb.astype(int) - np.asarray(view)).max() <= 4
+    with pytest.raises(InputError, match="has 2 pages; page 3"):
+        images.decode(mpo, page=3)
+
+
+def test_a_later_view_of_many_scans_is_refused() -> None:
+    view = _progressive(bounds.MAX_JPEG_SCANS + 1)
+    first = Image.fromarray(COLOR)
+    plain = _bytes(first, "MPO", save_all=True, append_images=[first])
+    second = plain.rindex(b"\xff\xd8\xff")
+    images.decode(plain, page=2)
+    with pytest.raises(InputError, match="more than 64 scans"):
+        images.decode(plain[:second] + view, page=2)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
@@ -143,6 +177,31 @@ def test_resolution_is_written(file_format: images.Format) -> None:
         else:
             found = image.info["dpi"]
     assert np.allclose(found, (1200, 600), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_resolution_is_read_from_exif_where_the_format_has_no_other(kind: str) -> None:
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = 120.0, 120.0, 3  # a centimeter
+    photo = images.decode(_bytes(_frames(1)[0], kind, exif=exif))
+    assert photo.dpi is not None and np.allclose(photo.dpi, (304.8, 304.8), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_resolution_turns_with_the_photo(kind: str, turn: int) -> None:
+    """A picture of 40 x 30 px at 400 x 100 dpi is 0.1 x 0.3 inches large, however it is held."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    photo = images.decode(_bytes(_frames(1)[0], kind, exif=exif, dpi=(400, 100)))
+    assert photo.dpi is not None
+    inches = sorted(s / d for s, d in zip(photo.rgb.shape[1::-1], photo.dpi, strict=True))
+    assert np.allclose(inches, (0.1, 0.3), atol=0.001)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF"])
+def test_a_photo_without_a_resolution_gets_none(kind: str) -> None:
+    assert images.decode(_bytes(_frames(1)[0], kind)).dpi is None
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (1e9, 1e9)])

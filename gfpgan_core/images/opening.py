@@ -17,6 +17,7 @@ from gfpgan_core.bounds import (
     MAX_RLE_MEGAPIXELS,
     MAX_SIDE_PX,
     MAX_STRIP_SCANS,
+    MAX_VIEWS,
     MAX_WEBP_MEGAPIXELS,
     MIN_SIDE_PX,
 )
@@ -158,20 +159,21 @@ def pages_in(data: bytes) -> int:
 def _page_count(image: Image.Image) -> int:
     """Return how many pages or frames a file has; at most `MAX_PAGES` of a TIFF are counted.
 
-    What else a JPEG file holds, such as a preview or a gain map, is no page. Leaves a TIFF at
-    its last page.
+    Leaves a TIFF at its last page, a JPEG file of several pictures after its last view.
     """
     if image.format in _ANIMATED:
         try:
             return int(getattr(image, "n_frames", 1))
         except Exception:  # a damaged later frame
             return 1
-    if image.format != "TIFF":
+    if image.format not in ("TIFF", "MPO"):
         return 1
-    count = 1
+    count, size = 1, image.size
     try:
-        while count < MAX_PAGES:
+        while count < (MAX_PAGES if image.format == "TIFF" else MAX_VIEWS):
             image.seek(count)
+            if image.format == "MPO" and image.size != size:  # a preview, or a gain map
+                break
             count += 1
     except Exception:  # EOFError after the last; anything after a damaged one
         return count
@@ -195,7 +197,8 @@ def _check_cost(image: Image.Image, data: bytes, name: str) -> None:
             f"{name} has {megapixels:.1f} megapixels; a run-length encoded BMP may have at most"
             f" {MAX_RLE_MEGAPIXELS}: save it as JPEG or PNG first"
         )
-    if image.format in ("JPEG", "MPO") and _scans(data, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
+    start = int(getattr(image, "offset", 0)) if image.format == "MPO" else 0
+    if image.format in ("JPEG", "MPO") and _scans(data, start) > MAX_JPEG_SCANS:
         raise InputError(
             f"{name} has more than {MAX_JPEG_SCANS} scans, which no camera writes: save it anew"
         )
@@ -208,10 +211,10 @@ def _decoder(image: Image.Image) -> str:
     return str(tiles[0][0]) if tiles else ""
 
 
-def _scans(data: bytes, limit: int) -> int:
-    """Count the scans of a JPEG up to its end, or to one more than the limit."""
-    count, at = 0, 2
-    while count <= limit and (found := _JPEG_MARKER.search(data, at)):
+def _scans(data: bytes, start: int) -> int:
+    """Count the scans of the JPEG that begins at `start`, up to its end or one too many."""
+    count, at = 0, start + 2
+    while count <= MAX_JPEG_SCANS and (found := _JPEG_MARKER.search(data, at)):
         marker, at = found.group(1)[0], found.end()
         if marker == _END_OF_IMAGE:
             break

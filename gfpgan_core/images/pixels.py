@@ -18,7 +18,8 @@ _BAND_PIXELS = 2**21
 _EXIF_ORIENTATION = 0x0112
 _WHITE_IS_ZERO = 0
 _TIFF_PHOTOMETRIC, _TIFF_BITS, _TIFF_SAMPLE_FORMAT = 262, 258, 339
-_UNSIGNED = 1
+_TIFF_COMPRESSION, _TIFF_PLANES = 259, 284
+_UNSIGNED, _UNCOMPRESSED, _SEPARATE = 1, 1, 2
 
 _Band = tuple[ImageU8, ImageU8 | None]
 
@@ -38,7 +39,8 @@ def check_samples(image: Image.Image, name: str) -> None:
     """Refuse samples without a defined black and white, before they are decoded.
 
     Raises:
-        InputError: floating-point, signed, or integers above 16 bit.
+        InputError: floating-point, signed, integers above 16 bit, or in an order that Pillow takes
+            for another one.
     """
     tags = _tiff_tags(image)
     advice = "they have no defined black and white: save it as 8 or 16 bit"
@@ -50,6 +52,12 @@ def check_samples(image: Image.Image, name: str) -> None:
         raise InputError(f"{name} has pixels of {bits} bit, signed; {advice}")
     if image.mode == "I" and tags:
         raise InputError(f"{name} has pixels of {bits} bit; {advice}")
+    is_plain = _first(tags.get(_TIFF_COMPRESSION), _UNCOMPRESSED) == _UNCOMPRESSED
+    if bits > 8 and is_plain and _first(tags.get(_TIFF_PLANES), 1) == _SEPARATE:
+        raise InputError(
+            f"{name} is a TIFF of {bits} bit in separate planes, which is not read: save it as 8"
+            " bit, with compression, or with the colors of a pixel side by side"
+        )
 
 
 def to_rgb(image: Image.Image) -> _Band:
@@ -60,7 +68,9 @@ def to_rgb(image: Image.Image) -> _Band:
     Raises:
         Whatever Pillow raises of a damaged file.
     """
-    orientation = _orientation(image)  # a TIFF has no more of it once it is decoded: it is upright
+    orientation = orientation_of(
+        image
+    )  # a TIFF has no more of it once it is decoded: it is upright
     image.load()
     if image.format == "TIFF":
         orientation = 1
@@ -84,7 +94,7 @@ def to_rgb(image: Image.Image) -> _Band:
     return rgb, None if alpha is None else np.ascontiguousarray(upright(alpha))
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """Return EXIF's orientation; 1 where it is absent or broken, as every viewer takes it."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -164,7 +174,7 @@ def _tiff_tags(image: Image.Image) -> dict[int, Any]:
     tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
     if tags is None:
         return {}
-    wanted = (_TIFF_PHOTOMETRIC, _TIFF_BITS, _TIFF_SAMPLE_FORMAT)
+    wanted = (_TIFF_PHOTOMETRIC, _TIFF_BITS, _TIFF_SAMPLE_FORMAT, _TIFF_COMPRESSION, _TIFF_PLANES)
     return {tag: tags[tag] for tag in wanted if tag in tags}
 
 

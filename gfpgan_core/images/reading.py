@@ -16,11 +16,15 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.formats import READABLE_TEXT, Format
 from gfpgan_core.images.opening import open_checked, pages_in
 from gfpgan_core.images.photo import ImageU8, Photo
-from gfpgan_core.images.pixels import check_samples, to_rgb
+from gfpgan_core.images.pixels import check_samples, orientation_of, to_rgb
 
 _FORMAT_OF: dict[str, Format] = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # the rest: png
 
-_MIN_DPI, _MAX_DPI = 1.0, 100_000.0
+# Pillow gives a TIFF that says nothing 1 dpi; software that knows nothing better writes 1 as well.
+_NO_DPI, _MAX_DPI = 1.0, 100_000.0
+_EXIF_X_RESOLUTION, _EXIF_Y_RESOLUTION, _EXIF_RESOLUTION_UNIT = 282, 283, 296
+_EXIF_CENTIMETERS = 3
+_SIDEWAYS = (5, 6, 7, 8)  # of EXIF's orientations
 
 
 def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
@@ -38,10 +42,10 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
     image = open_checked(data, name, page)
     check_samples(image, name)
     file_format = _FORMAT_OF.get(image.format or "", "png")
-    dpi = _dpi(image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            dpi = _dpi(image)
             rgb, alpha = to_rgb(image)
     except MemoryError as error:
         raise InputError(f"{name} needs more memory than there is: resize it first") from error
@@ -52,15 +56,21 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Return the resolution in pixels per inch, if the file gives a usable one."""
-    value: Any = image.info.get("dpi")
+    """Return the resolution in pixels per inch of the upright photo, if there is a usable one."""
     try:
-        across, down = (float(number) for number in value)
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        across, down = (float(number) for number in image.info.get("dpi") or _exif_dpi(image))
+    except Exception:  # a stranger's tags: whatever there is
         return None
-    if not all(math.isfinite(d) and _MIN_DPI <= d <= _MAX_DPI for d in (across, down)):
+    if not all(math.isfinite(d) and _NO_DPI < d <= _MAX_DPI for d in (across, down)):
         return None
-    return across, down
+    return (down, across) if orientation_of(image) in _SIDEWAYS else (across, down)
+
+
+def _exif_dpi(image: Image.Image) -> tuple[Any, Any]:
+    """Return what EXIF says: WebP has no other place for it, and Pillow reads that of JPEG only."""
+    exif = image.getexif()
+    per_inch = 2.54 if exif.get(_EXIF_RESOLUTION_UNIT) == _EXIF_CENTIMETERS else 1
+    return exif[_EXIF_X_RESOLUTION] * per_inch, exif[_EXIF_Y_RESOLUTION] * per_inch
 
 
 def read(path: Path, name: str | None = None, page: int = 1) -> Photo:
