@@ -41,9 +41,9 @@ COLOR = np.dstack([_ramp(), _ramp()[::-1], _ramp()[:, ::-1]])
 CMYK = np.dstack([255 - COLOR, np.zeros_like(_ramp())])  # without black ink
 WIDE_COLOR = COLOR.astype(np.uint16) * 257
 
-_PLANAR = {"planarconfig": "separate"}
+_PLANAR: dict[str, Any] = {"planarconfig": "separate"}
 _WIDE_PLANES = np.moveaxis(WIDE_COLOR, 2, 0)
-_PLANES = [
+_PLANES: list[tuple[np.ndarray, dict[str, Any]]] = [
     (_WIDE_PLANES, {}),
     (_WIDE_PLANES, {"byteorder": ">"}),
     (_WIDE_PLANES, {"tile": (16, 16)}),
