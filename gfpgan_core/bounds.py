@@ -52,3 +52,9 @@ MAX_PICKLE_INSTRUCTIONS = 1_000_000  # a release has 30,000; a million take 2 s
 MAX_TENSORS = 20_000  # a release has 1,000
 MAX_TENSOR_NAME = 300  # characters
 MAX_CONFIG_LENGTH = 10_000  # characters of JSON that describe a network; ours have 250
+
+# Files of a training that `torch.save` wrote
+
+MAX_CHECKPOINT_BYTES = 64 * 2**30  # of all networks, averages and optimizers: v1.4's have 2 GiB
+MAX_BOXES_BYTES = 128 * 2**20  # upstream's boxes of FFHQ's 70,000 faces have 36 MiB
+MAX_BOXES_INSTRUCTIONS = 20_000_000  # these have 9 million, for numpy's numbers

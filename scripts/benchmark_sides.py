@@ -103,7 +103,7 @@ def write_weights(folder: Path) -> None:
 
 
 def _loaded(network: nn.Module, path: Path, key: str | None) -> nn.Module:
-    """As upstream loads a file."""
+    """As upstream loads a file; `write_weights` has just written it."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state[key] if key else state, strict=True)
     return network.eval()

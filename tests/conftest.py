@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import struct
 import zlib
@@ -112,3 +113,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def save_named(state: dict[str, torch.Tensor], folder: Path, stem: str) -> str:
+    """Save under a name that ends with the sha256's first digits, as torchvision's; return it."""
+    path = folder / "new.pth"
+    torch.save(state, path)
+    name = f"{stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth"
+    path.rename(folder / name)
+    return name

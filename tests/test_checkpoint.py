@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,115 @@ def test_a_run_whose_checkpoints_are_all_damaged_isnt_begun_anew(tmp_path: Path)
         path.write_bytes(b"")
     with pytest.raises(InputError, match=r"none of the 2 checkpoints .* can be read"):
         checkpoint.load_newest(tmp_path)
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    """Everything that an optimizer and a configuration hold; the values are torch's own."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(layer.parameters(), 0.001, betas=(0.0, 0.99))
+    layer(torch.randn(4, 3)).square().sum().backward()
+    optimizer.step()
+    saved = Checkpoint(
+        step=7,
+        networks={"generator": layer.state_dict(), "bn": torch.nn.BatchNorm2d(2).state_dict()},
+        ema={
+            "half": torch.randn(3).bfloat16(),
+            "view": torch.randn(4, 4).t(),
+            "none": torch.ones(0),
+        },
+        optimizers={"generator": optimizer.state_dict()},
+        scalars={"best": float("-inf"), "mean": 0.1},
+        random_state=torch.get_rng_state(),
+        config={"sizes": (1, 2), "names": ["ä", None, True], "large": 2**70, "inner": {3: {}}},
+    )
+    checkpoint.save(saved, tmp_path, keep=1)
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    for name, expected in vars(saved).items():
+        _assert_same(getattr(found, name), expected)
+
+
+def _assert_same(found: object, expected: object) -> None:
+    if isinstance(expected, torch.Tensor):
+        assert isinstance(found, torch.Tensor)
+        assert found.dtype == expected.dtype and torch.equal(found, expected)
+    elif isinstance(expected, dict):
+        assert isinstance(found, dict) and list(found) == list(expected)
+        for key, value in expected.items():
+            _assert_same(found[key], value)
+    else:
+        assert type(found) is type(expected) and found == expected
+
+
+class _Harm:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code of a stranger",)
+
+
+def _with_code(path: Path) -> None:
+    torch.save(vars(_checkpoint(4)) | {"scalars": _Harm()}, path)
+
+
+def _of_another_kind(path: Path) -> None:
+    torch.save(vars(_checkpoint(4)) | {"step": "4"}, path)
+
+
+def _that_says_more_than_it_has(path: Path) -> None:
+    """A storage of 100,000 values in a record of 40 bytes: torch reads whatever memory follows."""
+    _rewritten(path, lambda name, data: data[:40] if name.endswith("data/0") else data)
+
+
+def _compressed(path: Path) -> None:
+    _rewritten(path, lambda _, data: data, zipfile.ZIP_DEFLATED)
+
+
+def _rewritten(
+    path: Path, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED
+) -> None:
+    data = path.read_bytes()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as before,
+        zipfile.ZipFile(path, "w", compression) as after,
+    ):
+        for name in before.namelist():
+            after.writestr(name, change(name, before.read(name)))
+
+
+def _overlapping(path: Path) -> None:
+    """Two entries of the archive's list lead to the same bytes."""
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    large, other = (m for m in members if m.filename.endswith(("data/0", "data/1")))
+    entry = data.rindex(other.filename.encode()) - 46
+    size, start = large.file_size, large.header_offset
+    struct.pack_into("<IIIHHHHHII", data, entry + 16, large.CRC, size, size,
+                     len(other.filename), 0, 0, 0, 0, 0, start)  # fmt: skip
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (_with_code, "more than plain values"),
+        (_of_another_kind, "its step is no int"),
+        (_that_says_more_than_it_has, "shorter than it says"),
+        (_compressed, "compressed, which torch doesn't do"),
+        (_overlapping, "overlap"),
+    ],
+)
+def test_a_hostile_checkpoint_is_refused_and_its_code_isnt_run(
+    make: Callable[[Path], None],
+    text: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make(_save(tmp_path, 2, 4))
+    assert _newest_step(tmp_path) == 2
+    assert text in caplog.text
+    assert "stranger" not in capsys.readouterr().out
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:

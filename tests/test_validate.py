@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import random_network
+from conftest import random_network, save_named
 
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
+from train import metrics as metrics_of
 from train.arcface import ArcFace
 from train.degradation_config import STRENGTHS
 from train.faces import open_faces
@@ -57,7 +58,7 @@ def test_frechet_distance_of_known_gaussians() -> None:
 def test_figures_of_pretrained_networks_where_they_are_at_hand(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random weights under torchvision's file names: the real formats, the real places."""
+    """Random weights in torchvision's formats, under names that tell their own sha256."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     hub = tmp_path / "torch" / "hub" / "checkpoints"
     hub.mkdir(parents=True)
@@ -68,8 +69,9 @@ def test_figures_of_pretrained_networks_where_they_are_at_hand(
 
     torch.manual_seed(0)
     inception = torchvision.models.inception_v3(init_weights=False)
-    torch.save(inception.state_dict(), hub / "inception_v3_google-0cc3c7bd.pth")
-    torch.save(torchvision.models.alexnet().state_dict(), hub / "alexnet-owt-7be5be79.pth")
+    alexnet = torchvision.models.alexnet().state_dict()
+    monkeypatch.setattr(metrics_of, "INCEPTION", save_named(inception.state_dict(), hub, "i"))
+    monkeypatch.setattr(metrics_of, "ALEXNET", save_named(alexnet, hub, "alexnet"))
     torch.save(ArcFace().state_dict(), tmp_path / "arcface.pth")
     metrics = load_metrics(str(tmp_path / "arcface.pth"), "cpu")
     found = validate(network, source, config, "cpu", metrics)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gfpgan_core.errors import InputError
+from gfpgan_core.bounds import MAX_CHECKPOINT_BYTES
+from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.files import remove_partial_files, whole_file
+from gfpgan_core.weights.saved import read_saved
+from gfpgan_core.weights.stored import Limits
 from train.errors import TrainingError
 
 _logger = logging.getLogger(__name__)
 
 _PATTERN = "checkpoint_*.pt"
+_LIMITS = Limits(file_bytes=MAX_CHECKPOINT_BYTES)
+_KINDS = {
+    "step": int,
+    "networks": dict,
+    "ema": dict,
+    "optimizers": dict,
+    "scalars": dict,
+    "random_state": torch.Tensor,
+    "config": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,8 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for path in paths:
         try:
             return _load(path)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError) as error:
-            _logger.warning("%s can't be read (%s): trying the one before it", path, error)
+        except WeightsError as error:
+            _logger.warning("%s: trying the checkpoint before it", error)
     if paths:
         raise InputError(
             f"none of the {len(paths)} checkpoints in {folder} can be read: put an undamaged"
@@ -85,12 +96,12 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
 
 def _load(path: Path) -> Checkpoint:
-    """Raises one of several errors if the file is cut off, damaged, or no checkpoint."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch doesn't compare the checksums that it has written
-    except zipfile.BadZipFile as error:
-        raise OSError(f"cut off or no checkpoint: {error}") from error
-    if damaged is not None:
-        raise OSError(f"{damaged} in it is damaged")
-    return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    """Raises `WeightsError` if the file is cut off, damaged, or no checkpoint."""
+    # All that it holds, the optimizers' state too, are plain values and tensors.
+    values = read_saved(path, _LIMITS, checksums=True)
+    if not isinstance(values, dict) or values.keys() != _KINDS.keys():
+        raise WeightsError(f"{path} can't be read: it is no checkpoint of a training")
+    for name, kind in _KINDS.items():
+        if not isinstance(values[name], kind):
+            raise WeightsError(f"{path} can't be read: its {name} is no {kind.__name__}")
+    return Checkpoint(**values)

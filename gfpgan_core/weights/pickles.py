@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 import pickletools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 
-from gfpgan_core.bounds import MAX_PICKLE_INSTRUCTIONS
 from gfpgan_core.weights.stored import StoredTensor, UnreadableError
 
 
@@ -39,6 +39,13 @@ class Storage:
     """Of values."""
 
 
+@dataclass(frozen=True)
+class NumberType:
+    """numpy's type of a number: its code, such as f8."""
+
+    code: str
+
+
 # Where a storage lies: (key, dtype, number of values) -> its start in the file, in bytes.
 Locate = Callable[[str, torch.dtype, int], int]
 
@@ -58,10 +65,20 @@ _STORAGES = {
 }
 
 
-def read_pickle(file: BinaryIO, locate: Locate | None = None) -> Any:
+_MAX_SHORT = 16  # sizes of a tensor, bytes of a number
+_MAX_NAME = 300  # characters of a module or a class
+
+_Value = TypeVar("_Value", tuple[Any, ...], str)
+
+# numpy's codes of numbers in struct's.
+_NUMBERS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "b1": "?"}
+
+
+def read_pickle(file: BinaryIO, max_instructions: int, locate: Locate | None = None) -> Any:
     """Return the value of the pickle at the file's position, which moves to its end.
 
-    Tensors become `StoredTensor`, dictionaries of any kind `dict`, unknown objects `Foreign`.
+    Tensors become `StoredTensor`, dictionaries of any kind `dict`, numpy's numbers Python's,
+    unknown objects `Foreign`.
 
     Raises:
         UnreadableError: not a pickle, or one with instructions that torch doesn't write.
@@ -69,14 +86,21 @@ def read_pickle(file: BinaryIO, locate: Locate | None = None) -> Any:
     machine = _Machine(locate)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count > MAX_PICKLE_INSTRUCTIONS:
+            if count > max_instructions:
                 raise UnreadableError("it has too many instructions")
             machine.step(opcode.name, argument)
         return machine.stack[-1]
     except UnreadableError:
         raise
     # What broken instructions make Python raise: they may take anything for anything.
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        struct.error,
+    ) as error:
         raise UnreadableError(f"it is damaged ({type(error).__name__}: {error})") from error
 
 
@@ -139,15 +163,20 @@ class _Machine:
             if isinstance(self.stack[-1], list):
                 self.stack[-1].extend(items)
         elif name == "STACK_GLOBAL":
-            module, attribute = self._pop(2)
-            self.stack.append(Foreign(f"{module}.{attribute}"))
+            names = self._pop(2)
+            if not all(isinstance(name, str) and len(name) <= _MAX_NAME for name in names):
+                raise UnreadableError("it has a class without a name")
+            self.stack.append(Foreign(".".join(names)))
         elif name == "BINPERSID":
             self.stack.append(self._storage(*self._pop(1)))
         elif name in ("REDUCE", "NEWOBJ"):
             function, arguments = self._pop(2)
             self.stack.append(_called(function, arguments))
         elif name == "BUILD":
-            self._pop(1)  # attributes: an ordered dictionary's `_metadata`, a foreign object's
+            # Attributes: an ordered dictionary's `_metadata`, a foreign object's.
+            (attributes,) = self._pop(1)
+            if isinstance(self.stack[-1], NumberType) and attributes[1] not in ("<", "|"):
+                raise UnreadableError("it comes from a big-endian machine")
         else:
             raise UnreadableError(f"it has the instruction {name}, which torch doesn't write")
 
@@ -172,8 +201,10 @@ class _Machine:
                 target[key] = value
 
     def _storage(self, reference: Any) -> Storage:
-        kind, storage_type, key, _, count = reference[:5]
-        if kind != "storage" or self._locate is None or any(reference[5:]):
+        if len(reference) not in (5, 6):
+            raise UnreadableError("it has references that torch doesn't write")
+        kind, storage_type, key, _, count, *view = reference
+        if kind != "storage" or self._locate is None or any(view):
             raise UnreadableError("it has references that torch doesn't write")
         dtype = _STORAGES.get(storage_type.name)
         if dtype is None:
@@ -193,8 +224,40 @@ def _called(function: Any, arguments: Any) -> Any:
     if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
         return arguments[0]
     if name == "torch.Size":
-        return tuple(arguments[0])
+        return _short(tuple, arguments[0])
+    if name == "numpy.dtype":
+        return NumberType(_short(str, arguments[0]))
+    if name == "_codecs.encode" and arguments[1] == "latin1":  # bytes, in old pickles
+        return _short(str, arguments[0]).encode("latin1")
+    if name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"):
+        return _number(*arguments)
     return Foreign(name)
+
+
+def _short(kind: type[_Value], value: Any) -> _Value:
+    """Return the value, which is of that type and short.
+
+    A pickle refers to a value of many bytes again and again with two: what makes a new value of
+    another one, or spells it out, takes short ones only.
+
+    Raises:
+        UnreadableError: it isn't.
+    """
+    if not isinstance(value, kind) or len(value) > _MAX_SHORT:
+        raise UnreadableError(f"it is damaged: a short {kind.__name__} is missing")
+    return value
+
+
+def _number(kind: NumberType, data: bytes) -> Any:
+    """Return a number of numpy's as one of Python's.
+
+    Raises:
+        UnreadableError: it is no number.
+    """
+    form = _NUMBERS.get(kind.code)
+    if form is None:
+        raise UnreadableError(f"it has values of numpy's type {kind.code}")
+    return struct.unpack(form, data)[0]
 
 
 def _stored(storage: Storage, offset: int, shape: Any, stride: Any) -> StoredTensor:

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gfpgan_core.bounds import MAX_STORED_BYTES
+from gfpgan_core.bounds import (
+    MAX_DESCRIPTION_BYTES,
+    MAX_PICKLE_INSTRUCTIONS,
+    MAX_STORED_BYTES,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +29,16 @@ _CHUNK_BYTES = 1 << 20
 
 class UnreadableError(ValueError):
     """A file isn't what it should be; the text completes "can't be read as weights: ..."."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a file may ask for before its tensors are read."""
+
+    file_bytes: int = MAX_STORED_BYTES
+    description_bytes: int = MAX_DESCRIPTION_BYTES
+    """Of names, shapes, types and plain values."""
+    instructions: int = MAX_PICKLE_INSTRUCTIONS
 
 
 @dataclass(frozen=True)
@@ -71,15 +85,13 @@ def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
 class WeightsFile:
     """One open file: what is hashed, described and read is the same, whatever its name becomes."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self.file = file
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is no regular file")
-        if status.st_size > MAX_STORED_BYTES:
-            raise UnreadableError(
-                f"it has {status.st_size:,} bytes; allowed are {MAX_STORED_BYTES:,}"
-            )
+        if status.st_size > max_bytes:
+            raise UnreadableError(f"it has {status.st_size:,} bytes; allowed are {max_bytes:,}")
         self.size = status.st_size
         self._status = status
 
@@ -147,7 +159,7 @@ class WeightsFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[WeightsFile]:
+def opened(path: Path, max_bytes: int = MAX_STORED_BYTES) -> Iterator[WeightsFile]:
     """Open a file for reading; a pipe without a writer isn't waited for.
 
     Raises:
@@ -159,4 +171,4 @@ def opened(path: Path) -> Iterator[WeightsFile]:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     with open(path, "rb", opener=opener) as file:
-        yield WeightsFile(file)
+        yield WeightsFile(file, max_bytes)

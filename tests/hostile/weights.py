@@ -45,6 +45,7 @@ def cases() -> Iterator[Case]:
     yield from _headers(state)
     yield from _configurations(state)
     yield from _pickles(state)
+    yield from _multiplied()
 
 
 def saved(value: Any, *, old: bool = False) -> bytes:
@@ -431,3 +432,34 @@ def _pickles(state: dict[str, Tensor]) -> Iterator[Case]:
     for name, view in views.items():
         body = b"}X\1\0\0\0a" + tensor % view + b"s"
         yield Case(f"view-{name}", zip_file(start + body + end, records))
+
+
+def _multiplied() -> Iterator[Case]:
+    """Pickles of few bytes that use one large value again and again, so that it is copied."""
+    longs = b"(" + b"N" * 300_000 + b"t"  # a tuple of 300,000 values, named 0
+    doubled = b"(K\1K\1tq\0" + b"".join(
+        b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(40)
+    )  # 2^41 values, if they are ever spelled out
+    name = b"X" + struct.pack("<I", 400_000) + b"a" * 400_000
+    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuK\x64"
+    bodies = {
+        "sizes": b"](" + b"N" * 300_000 + b"eq\0ctorch\nSize\nq\1" + b"h\1h\0\x85R" * 50_000,
+        "global-of-long-names": name + b"q\0" + b"h\0h\0\x93" * 80_000,
+        "global-of-nested-tuples": doubled + b"h\x28h\x28\x93",
+        "encoded": name + b"q\0X\6\0\0\0latin1q\1c_codecs\nencode\nq\2"
+        b"" + b"h\2h\0h\1\x86R" * 50_000,
+        "reference": storage + b"N" * 300_000 + b"tq\0" + b"h\0Q" * 80_000,
+        "shape": longs + b"q\0ctorch._utils\n_rebuild_tensor_v2\nq\1" + storage + b"tQq\2"
+        b"" + b"h\1(h\2K\0h\0h\0tR" * 40_000,
+        "numpy-type-of-nested-tuples": doubled + b"cnumpy\ndtype\nh\x28\x85R",
+        "numpy-number-of-nested-tuples": doubled + b"cnumpy.core.multiarray\nscalar\n"
+        b"cnumpy\ndtype\nh\x28\x85RC\1a\x86R",
+    }  # fmt: skip
+    for name_, body in bodies.items():
+        yield Case(f"again-{name_}", zip_file(b"\x80\x02}X\1\0\0\0a" + body + b"s.", _RECORDS))
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+    keys = b"\x80\x02" + doubled + b"h\x28\x85" + b"]q\x60h\x28a" + b"."
+    yield Case("again-keys-of-nested-tuples-old", magic + pickle.dumps({}, 2) + keys)
+
+
+_RECORDS = {"data/0": bytes(400), "version": b"3"}
