@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gfpgan_core import geometry
@@ -20,6 +21,10 @@ class Crop:
     """(2, 3): crop coordinates from those of the image."""
 
 
+# An image, a face in it, and the side of its crop in pixels.
+Aligner = Callable[[ImageU8, Face, int], Crop]
+
+
 def align(image: ImageU8, face: Face, size_px: int) -> Crop:
     """Cut the face out on FFHQ's template, as the networks expect it.
 
@@ -28,7 +33,5 @@ def align(image: ImageU8, face: Face, size_px: int) -> Crop:
     Raises:
         InputError: the landmarks coincide.
     """
-    template = (geometry.TEMPLATE_SIZE_PX, geometry.TEMPLATE_SIZE_PX)
-    to_size = geometry.scaling(template, (size_px, size_px))
-    crop_from_image = geometry.chain(to_size, face.crop_from_image)
+    crop_from_image = face.crop_of_size(size_px)
     return Crop(geometry.warp(image, crop_from_image, (size_px, size_px)), crop_from_image)

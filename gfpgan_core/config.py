@@ -167,6 +167,10 @@ class RestoreOptions:
     """Of an animation or a TIFF of several pages, from 1."""
     deinterlace: bool = False
     """Take the even lines only, for a still from interlaced video; the others are interpolated."""
+    keep_gray: bool = True
+    """A black-and-white photo stays one; else its faces get what colors the network gives them."""
+    size_rounding: Literal["nearest", "down"] = "nearest"
+    """Of the result's sides, where the scale makes a fraction of a pixel."""
 
     def __post_init__(self) -> None:
         _require(
@@ -189,6 +193,10 @@ class RestoreOptions:
             f"min_eye_distance_px is {self.min_eye_distance_px}; must not be negative",
         )
         _require(0 <= self.min_score <= 1, f"min_score is {self.min_score}; allowed: 0 to 1")
+        _require(
+            self.size_rounding in ("nearest", "down"),
+            f"size_rounding is {self.size_rounding!r}; allowed: nearest, down",
+        )
         _require(self.page >= 1, f"page is {self.page}; allowed: 1 and above")
 
     def scale_for(self, width: int, height: int) -> float:
@@ -205,7 +213,8 @@ class RestoreOptions:
             InputError: it is larger than allowed, or empty.
         """
         scale = self.scale_for(width, height)
-        size_wh = round(width * scale), round(height * scale)
+        rounded = round if self.size_rounding == "nearest" else int
+        size_wh = rounded(width * scale), rounded(height * scale)
         _require(
             min(size_wh) >= 1,
             f"scale {scale} makes {width}x{height} px vanish: enlarge it",

@@ -8,6 +8,7 @@ up, which places its landmarks and tells a face from what only resembles one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -71,6 +72,13 @@ class Look:
     short_side_px: int
     quarter_turns: int = 0
     """Counterclockwise."""
+
+
+class Detector(Protocol):
+    """`FaceDetector`, or whatever else tells where the faces are."""
+
+    def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
+        """Find the faces in (H, W, 3) RGB."""
 
 
 @dataclass(frozen=True)

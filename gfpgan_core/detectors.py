@@ -47,6 +47,16 @@ class Face:
         """
         return geometry.fit_to_template(self.landmarks, geometry.TEMPLATE_SIZE_PX)
 
+    def crop_of_size(self, size_px: int) -> Transform:
+        """Return crop_from_image for a crop of another side.
+
+        Raises:
+            InputError: the landmarks coincide.
+        """
+        template = (geometry.TEMPLATE_SIZE_PX, geometry.TEMPLATE_SIZE_PX)
+        to_size = geometry.scaling(template, (size_px, size_px))
+        return geometry.chain(to_size, self.crop_from_image)
+
     @cached_property
     def eye_distance_px(self) -> float:
         """Return the face's size: the eye distance of a frontal face of the same crop scale.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -33,6 +34,20 @@ class RestoredFace:
     """(size, size), 0 at the border."""
 
 
+class Paster(Protocol):
+    """`paste`, or another way to lay restored crops into the photo."""
+
+    def __call__(
+        self,
+        canvas: ImageU8,
+        source: ImageU8,
+        faces: list[RestoredFace],
+        *,
+        blend: float,
+        enlarged: bool,
+    ) -> None: ...
+
+
 def paste(
     canvas: ImageU8, source: ImageU8, faces: list[RestoredFace], *, blend: float, enlarged: bool
 ) -> None:
@@ -46,7 +61,7 @@ def paste(
             has to replace it; otherwise `canvas` is that already.
     """
     canvas_from_image = geometry.scaling(source.shape[1::-1], canvas.shape[1::-1])
-    regions = [_Region.of(face, canvas_from_image, canvas.shape) for face in faces]
+    regions = [Region.of(face, canvas_from_image, canvas.shape) for face in faces]
     # Before any face is pasted: where faces overlap, the second must not build on the first.
     bases = [
         region.warp_photo(source, canvas_from_image) if enlarged else region.view(canvas).copy()
@@ -60,7 +75,7 @@ def paste(
 
 
 def _blend_change(
-    view: ImageU8, base: ImageU8, band: _Region, change: NDArray[np.float32], mask: Mask
+    view: ImageU8, base: ImageU8, band: Region, change: NDArray[np.float32], mask: Mask
 ) -> None:
     """Blend `base` plus the change into `view`, in place; change and mask are the crop's."""
     share = band.warp_from_crop(mask, cv2.INTER_LINEAR)[..., None]
@@ -74,7 +89,7 @@ def _blend_change(
 
 
 @dataclass(frozen=True)
-class _Region:
+class Region:
     """The rectangle of the canvas under a crop."""
 
     x: int
@@ -85,7 +100,7 @@ class _Region:
     @staticmethod
     def of(
         face: RestoredFace, canvas_from_image: Transform, canvas_shape: tuple[int, ...]
-    ) -> _Region:
+    ) -> Region:
         canvas_from_crop = geometry.chain(
             canvas_from_image, geometry.inverse(face.crop.crop_from_image)
         )
@@ -97,16 +112,16 @@ class _Region:
         high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, limit).astype(int)
         x, y = int(low[0]), int(low[1])
         region_from_crop = geometry.chain(geometry.translation(-x, -y), canvas_from_crop)
-        return _Region(x, y, (int(high[0]) - x, int(high[1]) - y), region_from_crop)
+        return Region(x, y, (int(high[0]) - x, int(high[1]) - y), region_from_crop)
 
-    def bands(self) -> Iterator[tuple[slice, _Region]]:
+    def bands(self) -> Iterator[tuple[slice, Region]]:
         """Yield the region in bands of rows, so that a huge face doesn't need huge float images."""
         width, height = self.size_wh
         step = max(1, _BAND_PX // width)
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             band_from_crop = geometry.chain(geometry.translation(0, -top), self.region_from_crop)
-            yield rows, _Region(self.x, self.y + top, (width, rows.stop - top), band_from_crop)
+            yield rows, Region(self.x, self.y + top, (width, rows.stop - top), band_from_crop)
 
     def view(self, canvas: ImageU8) -> ImageU8:
         width, height = self.size_wh

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 
 from gfpgan_core import geometry, images
-from gfpgan_core.align import Crop, align
+from gfpgan_core.align import Aligner, Crop, align
 from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background
 from gfpgan_core.choose import LeftAlone, choose
 from gfpgan_core.config import AUTO_SCALE, RestoreOptions
-from gfpgan_core.detect import FaceDetector, load_detector
+from gfpgan_core.detect import Detector, load_detector
 from gfpgan_core.detectors import Face
 from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.images.incoming import AnyPhoto, as_photo, prepared, read_ahead
 from gfpgan_core.images.interlace import is_interlaced
 from gfpgan_core.masks import Masker, load_masker, template_masks
-from gfpgan_core.paste import RestoredFace, paste
+from gfpgan_core.paste import Paster, RestoredFace, paste
 from gfpgan_core.result import Restoration
 from gfpgan_core.runtime import checked_device
 from gfpgan_core.weights.load import Network, load, load_file
@@ -54,16 +54,21 @@ class FaceRestorer:
     def __init__(
         self,
         network: Network,
-        detector: FaceDetector,
+        detector: Detector,
         masker: Masker = template_masks,
         device: str = "cpu",
         backend: str = "auto",
+        *,
+        align: Aligner = align,
+        paste: Paster = paste,
     ) -> None:
         self.face_size_px = network.config.face_size_px
         self.run = load_backend(network, backend, device)
         self.detector = detector
         self.masker = masker
         self.device = device
+        self.align = align
+        self.paste = paste
 
     @classmethod
     def from_release(
@@ -107,16 +112,35 @@ class FaceRestorer:
         masker = load_masker(mask, device)
         return cls(network, load_detector(detector, device), masker, device, backend)
 
-    def restore(self, photo: AnyPhoto, options: RestoreOptions | None = None) -> Restoration:
+    def restore(
+        self,
+        photo: AnyPhoto,
+        options: RestoreOptions | None = None,
+        *,
+        enlarged: ImageU8 | None = None,
+    ) -> Restoration:
         """Restore one photo: a path, a decoded `Photo`, or an (H, W, 3) uint8 RGB array.
 
+        Args:
+            photo: what is restored.
+            options: how.
+            enlarged: the photo at the result's size, (H, W, 3) RGB, in place of what
+                `options.background` makes. It becomes the result's image: it is written to.
+
         Raises:
-            InputError: unusable photo or options.
+            InputError: unusable photo or options, or `enlarged` isn't of the result's size.
             WeightsError: the background network's weights can't be had.
             CropFailedError: the network gave no usable result; nothing is returned unrestored.
         """
         options = options or RestoreOptions()
-        return self._restore_alone(self._find_faces(as_photo(photo, options.page), options))
+        job = self._find_faces(as_photo(photo, options.page), options)
+        if enlarged is not None and enlarged.shape != (*job.size_wh[::-1], 3):
+            raise InputError(
+                f"the enlarged photo has shape {enlarged.shape}; the result is"
+                f" {job.size_wh[0]}x{job.size_wh[1]} px"
+            )
+        job.enlarged = enlarged
+        return self._restore_alone(job)
 
     def restore_many(
         self, photos: Iterable[AnyPhoto], options: RestoreOptions | None = None
@@ -181,7 +205,7 @@ class FaceRestorer:
                 return job
             found = self.detector.find(photo.rgb, options.min_score)
             job.faces, job.left_alone = choose(found, options, (width, height))
-            job.crops = [align(photo.rgb, face, self.face_size_px) for face in job.faces]
+            job.crops = [self.align(photo.rgb, face, self.face_size_px) for face in job.faces]
         return job
 
     def _restore_crops(self, jobs: list[_Job]) -> list[ImageU8]:
@@ -213,13 +237,14 @@ class FaceRestorer:
         """Paste the restored crops into the photo, at the size that was asked for."""
         photo, options, clock = job.photo, job.options, job.clock
         pixels = [crop.pixels for crop in job.crops]
-        restored = [images.keep_gray(*pair) for pair in zip(restored, pixels, strict=True)]
+        if options.keep_gray:
+            restored = [images.keep_gray(*pair) for pair in zip(restored, pixels, strict=True)]
         with clock("background"):
             if options.aligned:  # the crop is all there is
                 mixed = cv2.addWeighted(restored[0], options.blend, pixels[0], 1 - options.blend, 0)
                 canvas = np.asarray(geometry.resize(mixed, job.size_wh), np.uint8)
             else:
-                canvas = self._enlarge(photo, options.background, job.size_wh)
+                canvas = self._enlarge(job)
         with clock("blending"):
             if not options.aligned:
                 self._paste(canvas, job, restored)
@@ -242,11 +267,14 @@ class FaceRestorer:
             is_interlaced=is_interlaced(photo.rgb),
         )
 
-    def _enlarge(self, photo: Photo, background: str, size_wh: tuple[int, int]) -> ImageU8:
+    def _enlarge(self, job: _Job) -> ImageU8:
+        if job.enlarged is not None:
+            return job.enlarged
+        rgb, background = job.photo.rgb, job.options.background
         if background == "none":
-            return np.asarray(geometry.resize(photo.rgb, size_wh), np.uint8)
-        enlarged = load_background(background, self.device)(photo.rgb, size_wh)
-        return images.keep_gray(enlarged, photo.rgb)
+            return np.asarray(geometry.resize(rgb, job.size_wh), np.uint8)
+        enlarged = load_background(background, self.device)(rgb, job.size_wh)
+        return images.keep_gray(enlarged, rgb) if job.options.keep_gray else enlarged
 
     def _paste(self, canvas: ImageU8, job: _Job, restored: list[ImageU8]) -> None:
         options = job.options
@@ -257,8 +285,8 @@ class FaceRestorer:
             RestoredFace(crop, face, mask)
             for crop, face, mask in zip(job.crops, restored, masks, strict=True)
         ]
-        enlarged = options.background != "none"
-        paste(canvas, job.photo.rgb, faces, blend=options.blend, enlarged=enlarged)
+        enlarged = options.background != "none" or job.enlarged is not None
+        self.paste(canvas, job.photo.rgb, faces, blend=options.blend, enlarged=enlarged)
 
 
 class _Clock:
@@ -282,6 +310,7 @@ class _Job:
     options: RestoreOptions
     size_wh: tuple[int, int]
     """Of the result."""
+    enlarged: ImageU8 | None = None
     faces: list[Face] = field(default_factory=list)
     left_alone: list[LeftAlone] = field(default_factory=list)
     crops: list[Crop] = field(default_factory=list)

@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.result",),
     ("gfpgan_core.pipeline",),
     ("gfpgan_core.cli",),
+    ("gfpgan_core.upstream",),
     ("gfpgan_core", "gfpgan_core.__main__"),
     ("train",),
     ("scripts", "predict", "examples", "integrations"),
@@ -56,6 +57,7 @@ WITHIN = {
     "gfpgan_core.weights",
     "gfpgan_core.backends.cpu",
     "gfpgan_core.cli",
+    "gfpgan_core.upstream",
     "train",
     "scripts",
 }
@@ -113,7 +115,7 @@ def test_networks_know_nothing_of_files() -> None:
     [
         "gfpgan_core.config, gfpgan_core.runtime, gfpgan_core.weights.releases",
         # These set the process up first: OpenMP reads its settings when torch is imported.
-        "gfpgan_core.__main__, train.__main__, scripts.train_stages",
+        "gfpgan_core.__main__, gfpgan_core.upstream, train.__main__, scripts.train_stages",
     ],
 )
 def test_what_runs_before_the_set_up_needs_no_torch(modules: str) -> None:

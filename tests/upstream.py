@@ -6,9 +6,11 @@ import contextlib
 import importlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,10 +68,10 @@ def generator(
     return fill_zeros(network)
 
 
-def restoreformer() -> nn.Module:
+def restoreformer(width: int = 64) -> nn.Module:
     module = importlib.import_module("gfpgan.archs.restoreformer_arch")
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its latent's size
-        return fill_zeros(module.RestoreFormer())
+        return fill_zeros(module.RestoreFormer(ch=width))
 
 
 def fill_zeros(network: nn.Module) -> nn.Module:
@@ -86,6 +88,41 @@ def fill_zeros(network: nn.Module) -> nn.Module:
 def run(network: nn.Module, lq: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Upstream's image and pyramid, with the stored noise."""
     with cpu_activations():
-        image, rgbs = network(lq, randomize_noise=False)
+        image, rgbs = network(lq, randomize_noise=False)[:2]
     assert math.isfinite(image.sum().item())
     return image, rgbs or []
+
+
+class ToldFaces:
+    """In place of a detector: the faces are told to it. `faces` are ours (`Face`)."""
+
+    def __init__(self, faces: Sequence[Any]) -> None:
+        self.faces = faces
+
+    def detect_faces(self, *_: object) -> Any:
+        """As facexlib's detectors return them."""
+        rows = [[*face.box_xyxy, face.score, *face.landmarks.ravel()] for face in self.faces]
+        return np.array(rows).reshape(-1, 15)
+
+
+def gfpganer(
+    network: nn.Module, parser: nn.Module, faces: Sequence[Any], *, upscale: float = 2
+) -> Any:
+    """Upstream's GFPGANer around networks that are given, as its constructor would leave it."""
+    helper: Any = importlib.import_module("facexlib.utils.face_restoration_helper")
+    utils: Any = importlib.import_module("gfpgan.utils")
+    restorer = utils.GFPGANer.__new__(utils.GFPGANer)
+    with (
+        mock.patch.object(helper, "init_detection_model", lambda *_, **__: ToldFaces(faces)),
+        mock.patch.object(helper, "init_parsing_model", lambda *_, **__: parser),
+    ):
+        restorer.face_helper = helper.FaceRestoreHelper(
+            upscale, face_size=512, use_parse=True, device=torch.device("cpu")
+        )
+    vars(restorer).update(
+        upscale=upscale,
+        bg_upsampler=None,
+        device=torch.device("cpu"),
+        gfpgan=lambda lq, **_: run(network, lq),  # with the stored noise
+    )
+    return restorer

@@ -59,21 +59,27 @@ def fetch(file: WeightFile, *, progress: bool = True) -> Path:
     return path
 
 
-def ensure_present(file: WeightFile, *, progress: bool = True) -> Path:
+def ensure_present(file: WeightFile, *, progress: bool = True, folder: Path | None = None) -> Path:
     """Return the local file, downloaded first if it isn't there.
 
     Of a file that is there the size alone is compared: who reads it compares the sha256 of what is
     read (`read_state`).
 
+    Args:
+        file: the one wanted.
+        progress: draw a bar.
+        folder: where it is or goes to; the cache folder by default.
+
     Raises:
         WeightsError: as `fetch`.
     """
-    folder = cache_folder()
+    folder = folder or cache_folder()
     path = folder / file.name
     try:
         if not path.is_file():
             if is_offline():
-                raise WeightsError(f"{_how_to_get(file)}\nGFPGAN_OFFLINE forbids the download.")
+                text = _how_to_get(file, folder)
+                raise WeightsError(f"{text}\nGFPGAN_OFFLINE forbids the download.")
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".{file.name}.lock"):
                 if not path.is_file():  # else another process has just fetched it
@@ -81,7 +87,9 @@ def ensure_present(file: WeightFile, *, progress: bool = True) -> Path:
                     _download(file, path, progress)
         _check_size(path, file)
     except OSError as error:
-        raise WeightsError(f"{_how_to_get(file)}\nThe folder can't be used: {error}") from error
+        raise WeightsError(
+            f"{_how_to_get(file, folder)}\nThe folder can't be used: {error}"
+        ) from error
     return path
 
 
@@ -102,7 +110,8 @@ def _download(file: WeightFile, path: Path, progress: bool) -> None:
         except (requests.RequestException, UnreadableError) as error:
             if attempt == _ATTEMPTS:
                 raise WeightsError(
-                    f"{_how_to_get(file)}\n{_ATTEMPTS} attempts failed, the last one with: {error}"
+                    f"{_how_to_get(file, path.parent)}\n{_ATTEMPTS} attempts failed, the last one"
+                    f" with: {error}"
                 ) from error
             time.sleep(_PAUSE_S)
 
@@ -129,10 +138,10 @@ def _check_size(path: Path, file: WeightFile) -> None:
     )
 
 
-def _how_to_get(file: WeightFile) -> str:
+def _how_to_get(file: WeightFile, folder: Path) -> str:
     size = f" ({file.bytes / 1e6:.0f} MB)" if file.bytes is not None else ""
     return (
         f"{file.name}{size} is not there. It comes from {file.url}; to put it"
-        f" in place by hand, save it as {cache_folder() / file.name}."
+        f" in place by hand, save it as {folder / file.name}."
         " The version `compact` needs no download (--version compact)."
     )

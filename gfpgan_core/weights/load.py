@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gfpgan_core.bounds import MAX_CONFIG_LENGTH
-from gfpgan_core.config import GeneratorConfig, NetworkConfig
+from gfpgan_core.config import GeneratorConfig, NetworkConfig, RestoreFormerConfig
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.restoreformer import RestoreFormer
@@ -24,6 +24,12 @@ from gfpgan_core.weights.folders import description_in, weights_file
 from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES, WeightFile
 
 Network = GFPGAN | RestoreFormer
+
+Form = Literal["described", "clean", "equalized", "RestoreFormer"]
+"""How a file holds a network: `described` files carry their configuration."""
+
+# Only RestoreFormer has one.
+_CODEBOOK = "quantize.embedding.weight"
 
 # What JSON may say of a network: Python takes a fraction for a size, and a word for a truth value.
 _FIELD_TYPES = {
@@ -73,16 +79,61 @@ def load_file(
     state, metadata = read_state(path)
     described = metadata.get("generator_config") or _description_beside(folder)
     if described:
-        config = _config_from_metadata(described, path)
-    else:
-        equalized = convert.is_equalized(state)
-        state = convert.to_clean(state) if equalized else state
-        config = config_of(state, path)
-        if equalized:
-            config = dataclasses.replace(config, resampling=resampling)
-    network = _fill(config, state, path, device)
+        metadata = metadata | {"generator_config": described}
+    if form_of(state, metadata) == "RestoreFormer":
+        raise WeightsError(f"{path} holds RestoreFormer, not a GFPGAN generator")
+    network = load_state(state, metadata, path, device, resampling)
     assert isinstance(network, GFPGAN)
     return network
+
+
+def form_of(state: dict[str, Tensor], metadata: dict[str, str]) -> Form:
+    """Return how a file holds its network; `clean` is also what none of them is."""
+    if "generator_config" in metadata:
+        return "described"
+    if _CODEBOOK in state:
+        return "RestoreFormer"
+    return "equalized" if convert.is_equalized(state) else "clean"
+
+
+def load_state(
+    state: dict[str, Tensor],
+    metadata: dict[str, str],
+    path: Path,
+    device: str = "cpu",
+    resampling: Literal["bilinear", "fir"] = "bilinear",
+) -> Network:
+    """Return the network of what `read_state` gave: of any form, as its shapes tell.
+
+    Args:
+        state: the file's tensors.
+        metadata: the file's own.
+        path: named in errors.
+        device: where the network goes.
+        resampling: of the `equalized` form, which doesn't tell.
+
+    Raises:
+        WeightsError: not those of a known network.
+    """
+    form = form_of(state, metadata)
+    if form == "RestoreFormer":
+        return _fill(_restoreformer_config(state), state, path, device)
+    if form == "described":
+        config = _config_from_metadata(metadata["generator_config"], path)
+    elif form == "equalized":
+        state = convert.to_clean(state)
+        config = dataclasses.replace(config_of(state, path), resampling=resampling)
+    else:
+        config = config_of(state, path)
+    return _fill(config, state, path, device)
+
+
+def _restoreformer_config(state: dict[str, Tensor]) -> RestoreFormerConfig:
+    """Return the official network's configuration, at the width of the first convolution."""
+    first = state.get("encoder.conv_in.weight")
+    width = first.shape[0] if first is not None and first.ndim else 0
+    is_possible = 0 < width <= 512 and width % 32 == 0
+    return RestoreFormerConfig(base_channels=width) if is_possible else RestoreFormerConfig()
 
 
 def read_release(file: WeightFile) -> tuple[Path, dict[str, Tensor]]:
