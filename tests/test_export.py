@@ -254,7 +254,7 @@ def test_facefusions_face_enhancer_restores_with_it(
     blurred = np.asarray(cv2.GaussianBlur(portrait, (0, 0), 3), np.uint8)
     frame = blurred[..., ::-1]  # BGR, as it has it
     restorer = FaceRestorer.from_release("compact")
-    (face,) = restorer.detector(blurred)
+    (face,) = restorer.detector.find(blurred).faces
     matrix, _ = cv2.estimateAffinePartial2D(
         face.landmarks, _FFHQ_512 * 512, method=cv2.RANSAC, ransacReprojThreshold=100
     )
