@@ -47,6 +47,7 @@ MAX_DIRECTORY_BYTES = 16 * 2**20  # a zip's list of entries: 20,000 with names o
 # Weight files
 
 MAX_STORED_BYTES = 4 * 2**30  # the largest release has 0.6 GiB
+MAX_WEIGHTS_BYTES = 2 * 2**30  # of a file that a server fetches, and of the tar around it
 MAX_DESCRIPTION_BYTES = 16 * 2**20  # names, shapes and types; a release has 0.2 MiB of them
 MAX_PICKLE_INSTRUCTIONS = 1_000_000  # a release has 30,000; a million take 2 s
 MAX_TENSORS = 20_000  # a release has 1,000

@@ -28,8 +28,6 @@ MAX_PHOTO_BYTES = 256 * 2**20
 """Of a photo: 64 megapixels of 16-bit RGB take 384 MB without compression, in no usual file."""
 MAX_ARCHIVE_BYTES = 8 * 2**30
 """Of a training's photos."""
-MAX_WEIGHTS_BYTES = 2 * 2**30
-"""Of a network's weights: the largest release has 0.6 GB."""
 
 # A result is read by Cog within milliseconds of its prediction's end, and there is no call that
 # says so. The next request removes it at once; without one, it goes after this time.

@@ -178,7 +178,7 @@ def test_what_is_skipped_counts_as_unpacked(
         unpack_images(_file(tmp_path, data), tmp_path / "out")
 
 
-def _header(kind: bytes, content: bytes) -> bytes:
+def header_before_a_photo(kind: bytes, content: bytes) -> bytes:
     """A tar's extended header, and a photo it belongs to."""
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = kind, len(content)
@@ -200,7 +200,7 @@ def _header(kind: bytes, content: bytes) -> bytes:
 def test_headers_that_take_long_are_refused(
     tmp_path: Path, kind: bytes, content: bytes, named: str
 ) -> None:
-    path = _file(tmp_path, gzip.compress(_header(kind, content)))
+    path = _file(tmp_path, gzip.compress(header_before_a_photo(kind, content)))
     with pytest.raises(InputError, match=named):
         unpack_images(path, tmp_path / "out")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import ModuleType
 from typing import get_args
 
 import numpy as np
@@ -29,6 +30,12 @@ def test_the_table_gives_the_bound_that_the_code_has(row: tuple[str, ...]) -> No
 def test_the_table_has_a_row_for_what_strangers_send() -> None:
     kinds = {row[0].split(":")[0] for row in _ROWS}
     assert {"photo", "result", "archive", "weights"} <= kinds
+
+
+@pytest.mark.parametrize("module", [bounds, serving])
+def test_every_bound_of_the_code_has_its_row(module: ModuleType) -> None:
+    names = {name for name in vars(module) if name.startswith(("MAX_", "MIN_"))}
+    assert names == {row[4] for row in _ROWS if f"gfpgan_core.{row[3]}" == module.__name__}
 
 
 def test_every_test_that_the_page_names_is_there() -> None:

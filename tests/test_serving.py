@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gfpgan_core import serving
+from gfpgan_core import bounds
 from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 from gfpgan_core.serving import RequestFiles
@@ -227,7 +227,7 @@ def test_clients_get_texts_that_name_no_path_and_no_option(error: Exception, tex
 def test_bounds_fit_what_the_project_itself_allows() -> None:
     from gfpgan_core.weights.releases import all_files
 
-    assert all((file.bytes or 0) < serving.MAX_WEIGHTS_BYTES for file in all_files())
+    assert all((file.bytes or 0) < bounds.MAX_WEIGHTS_BYTES for file in all_files())
 
 
 def test_a_request_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Optional
 
 from cog import BaseModel, Input, Path
 
-from gfpgan_core import serving
+from gfpgan_core import bounds, serving
 from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
@@ -140,7 +140,7 @@ def _base(
     if version not in (*RELEASES, _FROM_NOTHING) or version == "RestoreFormer":
         raise InputError(f"base_version is {version!r}, which can't be trained")
     if base_weights is not None:
-        received = _files.received(base_weights, "base_weights", serving.MAX_WEIGHTS_BYTES)
+        received = _files.received(base_weights, "base_weights", bounds.MAX_WEIGHTS_BYTES)
         path = str(received)
         config = _read_base(received).config
     elif version == _FROM_NOTHING:

@@ -14,12 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
+from gfpgan_core.bounds import MAX_WEIGHTS_BYTES
 from gfpgan_core.errors import WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.load import load_file
-
-MAX_BYTES = 2 * 2**30
-"""Of the file, and of the tar around it: the largest release has 0.6 GB."""
 
 _ATTEMPTS = 3
 _WAIT_S = 1.0  # before the second attempt; twice as long before the third
@@ -46,7 +44,7 @@ def load_own(weights: str, device: str) -> GFPGAN:
         return load_file(fetch(weights, Path(folder)), device)
 
 
-def fetch(url: str, folder: Path, max_bytes: int = MAX_BYTES) -> Path:
+def fetch(url: str, folder: Path, max_bytes: int = MAX_WEIGHTS_BYTES) -> Path:
     """Download weights to `folder`, out of their tar if they come in one.
 
     The size is bounded and compared with what the host announces; the sha256 goes to the log,
