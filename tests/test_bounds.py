@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 import struct
 import tarfile
 import zlib
@@ -69,13 +71,27 @@ def test_pages_of_a_tiff_that_are_counted() -> None:
         images.decode(data, page=bounds.MAX_PAGES + 1)
 
 
-def test_views_of_a_stereo_photo_that_are_counted() -> None:
+def _stereo(views: int) -> bytes:
+    """A JPEG file of several views. Pillow writes wrong places from the fourth on: written anew."""
     view = Image.new("RGB", (16, 16))
-    for more, counted in ((-1, bounds.MAX_VIEWS - 1), (0, bounds.MAX_VIEWS), (1, bounds.MAX_VIEWS)):
-        others = [view] * (bounds.MAX_VIEWS + more - 1)
-        buffer = io.BytesIO()
-        view.save(buffer, "MPO", save_all=True, append_images=others)
-        assert images.decode(buffer.getvalue()).pages == counted
+    buffer = io.BytesIO()
+    view.save(buffer, "MPO", save_all=True, append_images=[view] * (views - 1))
+    data = bytearray(buffer.getvalue())
+    starts = [m.start() for m in re.finditer(b"\xff\xd8\xff\xe0", data)]
+    sizes = [end - start for start, end in itertools.pairwise([*starts, len(data)])]
+    base = data.index(b"MPF\0") + 4  # what places are counted from
+    table = data.index(struct.pack("<LLLHH", 0x030000, sizes[0], 0, 0, 0))
+    for row, (start, size) in enumerate(zip(starts[1:], sizes[1:], strict=True), 1):
+        struct.pack_into("<LLLHH", data, table + 16 * row, 0, size, start - base, 0, 0)
+    return bytes(data)
+
+
+def test_views_of_a_stereo_photo_that_are_counted() -> None:
+    most = bounds.MAX_VIEWS
+    for views, counted in ((most - 1, most - 1), (most, most), (most + 1, most)):
+        assert images.decode(_stereo(views)).pages == counted
+    with pytest.raises(InputError, match=f"has {most} pages; page"):
+        images.decode(_stereo(most + 1), page=most + 1)
 
 
 def test_bytes_of_a_color_profile() -> None:
