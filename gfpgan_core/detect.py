@@ -7,6 +7,7 @@ up, which places its landmarks and tells a face from what only resembles one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +51,12 @@ _PART_SIZE = 0.75  # of the whole face's
 
 # Faces scored below it need close-ups that confirm them.
 _SURE_SCORE = 0.65
+
+# A look takes 0.3 GiB a megapixel. Photos of up to 3.6 times their height stay below: of longer
+# ones, faces below 1/60 of the height are lost.
+_MOST_PIXELS = 6e6
+# Looks of nearly one size show the same.
+_LARGER = 1.25
 
 # Turned by quarters, where no face was found upright: faces from 1/30 of the short side on.
 _TURNED_SHORT_SIDE_PX = 320
@@ -99,16 +106,17 @@ class FaceDetector:
         Further sizes are looked at only where the usual ones show no face that fills the photo, or
         none at all.
         """
-        short_side = min(image.shape[:2])
+        size_wh = (image.shape[1], image.shape[0])
+        short_side = min(size_wh)
         found = self._confirm(image, self._ordinary_looks(image, min_score), _SURE_SCORE)
         if short_side >= _REDUCED_FROM_PX and not _holds_large(found, short_side):
             found = self._look_again(image, Look(_REDUCED_SHORT_SIDE_PX), min_score, found)
-        for look in _further_looks(short_side):
+        for look in _further_looks(size_wh):
             if _confirmed(found.faces):
                 break
             found = self._look_again(image, look, min_score, found)
             if look.quarter_turns and _confirmed(found.faces):  # the whole photo is turned
-                for side in self._ordinary_short_sides(short_side):
+                for side in self._ordinary_short_sides(size_wh):
                     turned = Look(side, look.quarter_turns)
                     found = self._look_again(image, turned, min_score, found)
         return found
@@ -116,18 +124,18 @@ class FaceDetector:
     def _ordinary_looks(self, image: ImageU8, min_score: float) -> list[Face]:
         """Return what looks like a face at the usual sizes, each once."""
         faces: list[Face] = []
-        for side in self._ordinary_short_sides(min(image.shape[:2])):
+        for side in self._ordinary_short_sides((image.shape[1], image.shape[0])):
             faces += _new(self._seen_at(Look(side), image, min_score), faces)
         return faces
 
-    def _ordinary_short_sides(self, short_side: int) -> list[int]:
+    def _ordinary_short_sides(self, size_wh: tuple[int, int]) -> list[int]:
         """Return the working size and, for larger photos, a finer one; thumbnails are enlarged."""
+        short_side, largest = min(size_wh), _largest_short_side(size_wh)
         if short_side < _THUMBNAIL_SHORT_SIDE_PX:
-            return [min(_MOST_ENLARGED * short_side, 2 * _THUMBNAIL_SHORT_SIDE_PX)]
-        sides = [min(short_side, self.short_side_px)]
-        if short_side > self.short_side_px:
-            sides.append(min(short_side, _FINE_SHORT_SIDE_PX))
-        return sides
+            return [min(_MOST_ENLARGED * short_side, 2 * _THUMBNAIL_SHORT_SIDE_PX, largest)]
+        working = min(short_side, self.short_side_px, largest)
+        fine = min(short_side, _FINE_SHORT_SIDE_PX, largest)
+        return [working, fine] if fine >= _LARGER * working else [working]
 
     def _look_again(
         self, image: ImageU8, look: Look, min_score: float, before: Detection
@@ -165,15 +173,21 @@ class FaceDetector:
         return Detection(deduplicate(sure_faces), doubtful)
 
 
-def _further_looks(short_side: int) -> list[Look]:
+def _largest_short_side(size_wh: tuple[int, int]) -> int:
+    """Return the short side at which a look has `_MOST_PIXELS`."""
+    return max(1, math.isqrt(int(_MOST_PIXELS * min(size_wh) / max(size_wh))))
+
+
+def _further_looks(size_wh: tuple[int, int]) -> list[Look]:
     """Return what to try where the usual looks show no face: reduced, enlarged, turned."""
-    reduced = [Look(side) for side in _OTHER_SHORT_SIDES_PX if side < short_side]
+    short_side, largest = min(size_wh), _largest_short_side(size_wh)
+    reduced = [Look(side) for side in _OTHER_SHORT_SIDES_PX if _LARGER * side <= short_side]
     if short_side >= _REDUCED_FROM_PX:
         reduced.remove(Look(_REDUCED_SHORT_SIDE_PX))  # done already
-    enlarged = min(2 * short_side, _FINE_SHORT_SIDE_PX)
-    if _THUMBNAIL_SHORT_SIDE_PX <= short_side < enlarged:
+    enlarged = min(2 * short_side, _FINE_SHORT_SIDE_PX, largest)
+    if short_side >= _THUMBNAIL_SHORT_SIDE_PX and enlarged >= _LARGER * short_side:
         reduced.append(Look(enlarged))
-    turned = min(max(short_side, _THUMBNAIL_SHORT_SIDE_PX), _TURNED_SHORT_SIDE_PX)
+    turned = min(max(short_side, _THUMBNAIL_SHORT_SIDE_PX), _TURNED_SHORT_SIDE_PX, largest)
     return [*reduced, *(Look(turned, quarter_turns) for quarter_turns in (1, 3, 2))]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,34 @@ def test_a_photo_with_an_ordinary_face_costs_a_tenth_more_at_most(
     first = min(1, 640 / height) ** 2 * width * height
     finer = width * height if height > 640 else 0
     assert pixels <= 1.1 * (first + finer + 2 * 224**2)
+
+
+@pytest.mark.parametrize("size_wh", [(16_384, 16), (16, 16_384), (16_384, 100), (16_384, 700)])
+def test_a_photo_of_any_shape_is_looked_at_in_bounded_pixels(size_wh: tuple[int, int]) -> None:
+    """A strip that is enlarged to 160 px in height would be 160,000 px long."""
+    seen = _seen_in(size_wh)
+    assert max(width * height for width, height in seen) <= 6e6
+    assert sum(width * height for width, height in seen) <= 25e6
+
+
+def test_looks_differ_in_size() -> None:
+    """A screenshot of a phone gains nothing from 1280 px where it was looked at with 1170."""
+    for size_wh in [(1170, 2532), (1080, 1920), (640, 480), (150, 150), (900, 600)]:
+        *upright, _, _, _ = _seen_in(size_wh)  # the last are turned by quarters
+        sides = sorted(min(seen) for seen in upright)
+        assert all(larger >= 1.25 * side for side, larger in pairwise(sides)), (size_wh, sides)
+
+
+def _seen_in(size_wh: tuple[int, int]) -> list[tuple[int, int]]:
+    """The sizes at which a photo without a face is looked at."""
+    seen = []
+
+    def raw(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
+        seen.extend((image.shape[1], image.shape[0]) for image in batch)
+        return [[] for _ in batch]
+
+    assert FaceDetector("counted", raw)(np.zeros((size_wh[1], size_wh[0], 3), np.uint8)) == []
+    return seen
 
 
 @pytest.mark.parametrize("name", ["chelsea", "rocket", "grass"])
