@@ -294,7 +294,7 @@ def test_looks_differ_in_size() -> None:
 
 def _seen_in(size_wh: tuple[int, int]) -> list[tuple[int, int]]:
     """The sizes at which a photo without a face is looked at."""
-    seen = []
+    seen: list[tuple[int, int]] = []
 
     def raw(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
         seen.extend((image.shape[1], image.shape[0]) for image in batch)
