@@ -60,7 +60,7 @@ class Predictor(BaseRunner):
     def run(
         self,
         img: Path = Input(
-            description="The photo: JPEG, PNG, WebP, BMP, TIFF or GIF", accept="image/*"
+            description="The photo: JPEG, PNG, WebP, BMP, TIFF, GIF, HEIC or AVIF", accept="image/*"
         ),
         version: str = Input(
             # One literal in one piece: Cog reads this file without running it.

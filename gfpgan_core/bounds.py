@@ -17,6 +17,8 @@ MAX_IMAGE_BYTES = 2**30  # 64 megapixels of four 32-bit samples, uncompressed
 
 # libwebp holds two canvases, Pillow a copy and the image: 16 bytes a pixel.
 MAX_WEBP_MEGAPIXELS = 40
+# Decoders hold planes, pixels and Pillow's copy: 12 bytes a pixel. Phones' largest have 48.8.
+MAX_HEIF_MEGAPIXELS = 50
 # Pillow expands run lengths in Python, 0.14 s a megapixel.
 MAX_RLE_MEGAPIXELS = 8
 # Each scan visits each block: 30 ms at 64 megapixels. Encoders write about 10.

@@ -16,11 +16,11 @@ FORMAT_OF_SUFFIX: dict[str, Format] = {".jpeg": "jpg", **{f".{name}": name for n
 HEAD_BYTES = 32
 """How many of a file's first bytes `kind_of` needs."""
 
-READABLE = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
-"""The kinds that `images.decode` reads."""
+READABLE = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "HEIC", "AVIF")
+"""The kinds that `images.decode` reads; HEIC where pillow-heif is installed."""
 
 SUFFIXES = (
-    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg"),
     *(".mpo", ".png", ".tif", ".tiff", ".webp"),
 )
 """What such files are called; their content decides."""

@@ -265,6 +265,7 @@ class FaceRestorer:
             page=photo.page,
             pages=photo.pages,
             is_interlaced=is_interlaced(photo.rgb),
+            metadata=photo.metadata,
         )
 
     def _enlarge(self, job: _Job) -> ImageU8:

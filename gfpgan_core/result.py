@@ -43,9 +43,13 @@ class Restoration:
     """The page or frame that was restored, from 1, of how many in the file."""
     is_interlaced: bool = False
     """Whether the photo showed the combs of interlaced video, and still does in the result."""
+    metadata: images.Metadata = field(default_factory=images.Metadata)
+    """The photo's."""
 
-    def save(self, path: Path | str) -> Path:
+    def save(self, path: Path | str, *, keep_gps: bool = False) -> Path:
         """Write the image in the format of the path's suffix: png, jpg or webp.
+
+        The date and the camera are kept; the place only with `keep_gps`.
 
         Raises:
             InputError: another suffix, or the file can't be written.
@@ -53,16 +57,17 @@ class Restoration:
         path = Path(path)
         suffix = path.suffix.lower()
         wanted = FORMAT_OF_SUFFIX.get(suffix, suffix.lstrip("."))
-        images.write(path, self.encode(self.format_for(wanted)))
+        images.write(path, self.encode(self.format_for(wanted), keep_gps=keep_gps))
         return path
 
-    def encode(self, file_format: images.Format) -> bytes:
+    def encode(self, file_format: images.Format, *, keep_gps: bool = False) -> bytes:
         """Return the image as a file's content.
 
         Raises:
             InputError: the format can't hold the size.
         """
-        return images.encode(self.image, self.alpha, file_format, self.dpi)
+        exif = self.metadata.exif(keep_gps=keep_gps)
+        return images.encode(self.image, self.alpha, file_format, self.dpi, exif)
 
     def format_for(self, wanted: str) -> images.Format:
         """Return the format that `auto`, `png`, `jpg` or `webp` means for this result.

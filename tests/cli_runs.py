@@ -34,7 +34,9 @@ class FakeRestorer:
                 continue
             face = Face(np.array([0.0, 0, 8, 8]), np.zeros((5, 2)), 0.75)
             crop, restored = photo.rgb[:8, :8], 255 - photo.rgb[:8, :8]
-            yield Restoration(photo.rgb, photo.alpha, photo.format, [face], [crop], [restored])
+            found = [face], [crop], [restored]
+            about = photo.metadata
+            yield Restoration(photo.rgb, photo.alpha, photo.format, *found, metadata=about)
 
 
 class Cli:

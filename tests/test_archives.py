@@ -61,7 +61,7 @@ def test_images_are_told_by_content_and_the_rest_is_counted(
             "d": data,
             "notes.txt": b"-",
             "page.jpg": b"<!DOCTYPE html>",
-            "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+            "phone.jxl": b"\xff\x0a" + bytes(30),
             "__MACOSX/a/._1.jpg": data,
             "a/._1.jpg": data,
             ".hidden.png": b"-",
@@ -72,7 +72,7 @@ def test_images_are_told_by_content_and_the_rest_is_counted(
     assert [path.read_bytes() == data for path in found] == [True] * 4
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [p.name for p in found]
     assert "4 images, 6 passed over: " in caplog.text
-    for reason in ("3 hidden", "2 not images", "1 HEIC, which is not read"):
+    for reason in ("3 hidden", "2 not images", "1 JPEG XL, which is not read"):
         assert reason in caplog.text
 
 

@@ -15,6 +15,7 @@ from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of
     [
         *[("JPEG", "JPEG"), ("MPO", "JPEG"), ("PNG", "PNG"), ("WEBP", "WebP"), ("BMP", "BMP")],
         *[("TIFF", "TIFF"), ("GIF", "GIF"), ("AVIF", "AVIF"), ("JPEG2000", "JPEG 2000")],
+        ("HEIF", "HEIC"),
     ],
 )
 def test_what_pillow_writes_is_told_by_its_first_bytes(pillow: str, kind: str) -> None:
@@ -22,6 +23,8 @@ def test_what_pillow_writes_is_told_by_its_first_bytes(pillow: str, kind: str) -
         pytest.skip("this Pillow writes no AVIF")
     if pillow == "JPEG2000" and not features.check("jpg_2000"):
         pytest.skip("this Pillow writes no JPEG 2000")
+    if pillow == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), "red").save(buffer, pillow)
     assert kind_of(buffer.getvalue()[:HEAD_BYTES]) == kind

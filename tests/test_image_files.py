@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 from gfpgan_core import bounds, images
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8, Photo
+from gfpgan_core.result import Restoration
 
 
 def _ramp() -> ImageU8:
@@ -215,16 +216,25 @@ def test_a_resolution_that_jpeg_cant_hold_is_its_largest() -> None:
 
 
 @pytest.mark.parametrize("file_format", ["jpg", "png", "webp"])
-def test_place_and_camera_are_never_copied(file_format: images.Format) -> None:
+def test_what_is_not_named_is_never_copied(file_format: images.Format) -> None:
     exif = Image.Exif()
-    exif[0x010F], exif[0x0110] = "SecretMaker", "SecretModel"
+    exif[0x010E], exif[0x013C] = "SecretTitle", "SecretPhone"
+    camera = exif.get_ifd(0x8769)
+    camera[0x927C], camera[0x9286], camera[0xA431] = b"SecretNote", b"SecretComment", "SecretSerial"
     exif.get_ifd(0x8825)[1] = "N"
     exif.get_ifd(0x8825)[2] = (48.0, 51.0, 29.5)
     data = _bytes(Image.fromarray(COLOR), "JPEG", exif=exif, comment=b"SecretPlace", dpi=(300, 300))
-    assert b"SecretMaker" in data and Image.open(io.BytesIO(data)).getexif().get_ifd(0x8825)
+    assert (
+        b"SecretTitle" in data
+        and b"SecretSerial" in data
+        and Image.open(io.BytesIO(data)).getexif().get_ifd(0x8825)
+    )
     photo = images.decode(data)
-    written = images.encode(photo.rgb, photo.alpha, file_format, photo.dpi)
-    assert b"Secret" not in written
+    result = Restoration(
+        photo.rgb, photo.alpha, photo.format, [], [], [], dpi=photo.dpi, metadata=photo.metadata
+    )
+    written = result.encode(file_format)
+    assert b"Secret" not in written and b"Secret" not in result.encode(file_format, keep_gps=True)
     with Image.open(io.BytesIO(written)) as image:
         assert not image.getexif().get_ifd(0x8825)
         assert set(image.getexif()) <= {282, 283, 296}  # the resolution, which WebP keeps there

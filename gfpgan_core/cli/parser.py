@@ -106,6 +106,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--page", type=int, default=1, help="of an animation or a TIFF of several, default: 1")
     add("--deinterlace", action="store_true", help="for a still from interlaced video")
     add("--format", choices=("auto", *WRITABLE), default="auto", help="default: auto")
+    add("--keep-gps", action="store_true", help="leave in the result where a photo was taken")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
     add("--json", action="store_true", help="report as lines of JSON")
     add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")

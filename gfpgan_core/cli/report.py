@@ -195,6 +195,9 @@ def _particulars(result: Restoration) -> Iterator[str]:
     """Yield what the user may not expect, with the option that changes it."""
     if result.pages > 1:
         yield f"page {result.page} of {result.pages} (--page chooses)"
+    profile = result.metadata.profile
+    if profile and "srgb" not in profile.lower():
+        yield f"{profile} colors made sRGB"
     if result.is_interlaced:
         yield "interlaced (--deinterlace removes the comb)"
     if result.is_scale_limited:
@@ -218,6 +221,9 @@ class JsonReport(Report):
             "page": result.page,
             "pages": result.pages,
             "interlaced": result.is_interlaced,
+            "taken": result.metadata.taken,
+            "camera": result.metadata.device,
+            "color_profile": result.metadata.profile,
             "faces": [
                 {"box": [round(float(side), 1) for side in face.box_xyxy], "score": face.score}
                 for face in result.faces

@@ -251,7 +251,7 @@ class _Saver:
     def _write(self, source: Source, result: Restoration) -> list[Path]:
         """Write the faces first: the result in the record says that all of its photo is done."""
         file_format = result.format_for(self.destination.format)
-        data = result.encode(file_format)
+        data = result.encode(file_format, keep_gps=self.options.keep_gps)
         folder = self.destination.folder / source.subfolder
         faces = self._write_faces(folder / "faces", source.path.stem, result)
         if self.destination.file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gfpgan_core.formats import SUFFIXES, Format
 from gfpgan_core.images.color import gray, is_gray, keep_gray
+from gfpgan_core.images.metadata import Metadata
 from gfpgan_core.images.opening import check_input_size, size_of
 from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.reading import decode, read, read_rgb
@@ -14,6 +15,7 @@ __all__ = [
     "SUFFIXES",
     "Format",
     "ImageU8",
+    "Metadata",
     "Photo",
     "check_input_size",
     "chosen_format",

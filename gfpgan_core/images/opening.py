@@ -11,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from gfpgan_core.bounds import (
     MAX_ANIMATION_MEGAPIXELS,
+    MAX_HEIF_MEGAPIXELS,
     MAX_INPUT_MEGAPIXELS,
     MAX_JPEG_SCANS,
     MAX_PAGES,
@@ -23,10 +24,13 @@ from gfpgan_core.bounds import (
 )
 from gfpgan_core.errors import InputError
 from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, kind_of, not_read
+from gfpgan_core.images.phones import prepare_decoder
 
 # Only these decoders are given strangers' bytes. JPEG's also opens MPO, as many phones write.
-_DECODERS = tuple(kind.upper() for kind in READABLE)
-_ANIMATED = ("GIF", "PNG", "WEBP")
+_DECODERS = tuple(kind.upper() for kind in READABLE if kind != "HEIC")
+# Of a container that may hold either.
+_HEIF_DECODERS = ("HEIF", "AVIF")
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 
 _START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE = 0xDA, 0xD9, 0xD8
 # In a scan's data, a byte 255 that is a value is followed by 0, a restart mark by D0 to D7.
@@ -82,11 +86,15 @@ def size_of(file: BinaryIO, name: str = "the image") -> tuple[int, int]:
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
+    kind = kind_of(file.read(HEAD_BYTES))
+    file.seek(0)
+    prepare_decoder(kind, name)
+    decoders = _HEIF_DECODERS if kind == "HEIC" else _DECODERS
     try:
         with warnings.catch_warnings():
             # Our own bound is stricter, and an error; odd tags are no news for the user.
             warnings.simplefilter("ignore")
-            return Image.open(file, formats=_DECODERS)
+            return Image.open(file, formats=decoders)
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{name} has too many pixels: at most {MAX_INPUT_MEGAPIXELS} megapixels are allowed;"
@@ -191,6 +199,11 @@ def _check_cost(image: Image.Image, data: bytes, name: str) -> None:
         raise InputError(
             f"{name} has {megapixels:.1f} megapixels; a WebP file may have at most"
             f" {MAX_WEBP_MEGAPIXELS}: save it as JPEG or PNG first"
+        )
+    if image.format in _HEIF_DECODERS and megapixels > MAX_HEIF_MEGAPIXELS:
+        raise InputError(
+            f"{name} has {megapixels:.1f} megapixels; a HEIC or AVIF file may have at most"
+            f" {MAX_HEIF_MEGAPIXELS}: save it as JPEG or PNG first"
         )
     if image.format == "BMP" and _decoder(image) == "bmp_rle" and megapixels > MAX_RLE_MEGAPIXELS:
         raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfpgan_core.formats import Format
+from gfpgan_core.images.metadata import Metadata
 
 ImageU8 = NDArray[np.uint8]
 
@@ -21,10 +22,12 @@ class Photo:
     alpha: ImageU8 | None = None
     """(H, W), 0..255; None: opaque."""
     format: Format = "png"
-    """What `auto` writes: the input's own format where it is one of the three, else PNG."""
+    """What `auto` writes: the input's own of the three, JPEG for what phones write, else PNG."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch, across and down, if the file says so."""
     page: int = 1
     """Which of the file's pages or frames this is, from 1."""
     pages: int = 1
     """Pages or frames in the file; at most `bounds.MAX_PAGES` of a TIFF are counted."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """When and with what it was taken, and where."""

@@ -14,11 +14,16 @@ from PIL import Image
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.errors import InputError
 from gfpgan_core.formats import READABLE_TEXT, Format
+from gfpgan_core.images.metadata import metadata_of
 from gfpgan_core.images.opening import open_checked, pages_in
 from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.pixels import check_samples, orientation_of, to_rgb
 
-_FORMAT_OF: dict[str, Format] = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # the rest: png
+# The rest: png. What phones write becomes JPEG: a PNG of as many pixels is ten times as large.
+_FORMAT_OF: dict[str, Format] = {
+    **dict.fromkeys(("JPEG", "MPO", "HEIF", "AVIF"), "jpg"),
+    "WEBP": "webp",
+}
 
 # Pillow gives a TIFF that says nothing 1 dpi; software that knows nothing better writes 1 as well.
 _NO_DPI, _MAX_DPI = 1.0, 100_000.0
@@ -46,13 +51,14 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dpi = _dpi(image)
+            metadata = metadata_of(image)
             rgb, alpha = to_rgb(image)
     except MemoryError as error:
         raise InputError(f"{name} needs more memory than there is: resize it first") from error
     except Exception as error:  # a stranger's bytes make Pillow raise whatever there is
         detail = f": {error}" if isinstance(error, OSError) and str(error) else ""
         raise InputError(f"{name} is damaged or cut off{detail}") from error
-    return Photo(rgb, alpha, file_format, dpi, page, max(page, pages_in(data)))
+    return Photo(rgb, alpha, file_format, dpi, page, max(page, pages_in(data)), metadata)
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Pixels to image files. Of the photo's metadata only its resolution is carried: never GPS."""
+"""Pixels to image files, with what is kept of the photo's metadata."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ def encode(
     alpha: ImageU8 | None,
     file_format: Format,
     dpi: tuple[float, float] | None = None,
+    exif: Image.Exif | None = None,
 ) -> bytes:
     """Return the image file. JPEG has no alpha: transparent parts are laid on white.
+
+    Of metadata, `exif` is what `Metadata.exif` returns.
 
     Raises:
         InputError: the format can't hold the size.
@@ -60,29 +63,34 @@ def encode(
         if file_format == "jpg":
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return _encoded(image, file_format, dpi)
+    return _encoded(image, file_format, dpi, exif or Image.Exif())
 
 
-def _encoded(image: Image.Image, file_format: Format, dpi: tuple[float, float] | None) -> bytes:
+def _encoded(
+    image: Image.Image, file_format: Format, dpi: tuple[float, float] | None, exif: Image.Exif
+) -> bytes:
     buffer = io.BytesIO()
     about: dict[str, Any] = {"dpi": dpi} if dpi else {}
+    if file_format == "webp" and dpi:
+        exif = _with_resolution(exif, dpi)
+    kept = {"exif": exif.tobytes()} if len(exif) else {}
     if file_format == "png":
         # Level 6 takes 3 times as long for 4 % less.
-        image.save(buffer, "PNG", compress_level=3, **about)
+        image.save(buffer, "PNG", compress_level=3, **about, **kept)
     elif file_format == "jpg":
         if dpi:
             about = {"dpi": tuple(min(math.floor(d + 0.5), _MAX_JPEG_DPI) for d in dpi)}
         # 4:4:4: red lips keep their edges.
-        image.save(buffer, "JPEG", quality=95, subsampling=0, **about)
+        image.save(buffer, "JPEG", quality=95, subsampling=0, **about, **kept)
     else:
-        about = {"exif": _resolution_exif(dpi)} if dpi else {}
-        image.save(buffer, "WEBP", quality=95, **about)
+        image.save(buffer, "WEBP", quality=95, **kept)
     return buffer.getvalue()
 
 
-def _resolution_exif(dpi: tuple[float, float]) -> Image.Exif:
-    """Return EXIF data of nothing but the resolution: WebP has no field of its own for it."""
+def _with_resolution(kept: Image.Exif, dpi: tuple[float, float]) -> Image.Exif:
+    """Return EXIF data with the resolution: WebP has no field of its own for it."""
     exif = Image.Exif()
+    exif.update(kept)
     exif[_EXIF_X_RESOLUTION], exif[_EXIF_Y_RESOLUTION] = dpi
     exif[_EXIF_RESOLUTION_UNIT] = _EXIF_INCHES
     return exif

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib.util
 import io
 import lzma
 import random
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 PICTURES_OF_A_SEED = 40
 ARCHIVES_OF_A_SEED = 35
@@ -88,6 +89,11 @@ def _good_pictures() -> Iterator[tuple[str, bytes]]:
     yield "apng", _saved(rgb, "PNG", **frames)
     for mode in ("1", "P", "RGB"):
         yield f"bmp-{mode}", _saved(rgb.convert(mode), "BMP")
+    if features.check("avif"):
+        yield "avif", _saved(rgb, "AVIF", exif=exif, max_threads=1)
+    if importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+        yield "heic", _saved(rgb, "HEIF", exif=exif)
 
 
 def _large_pictures() -> Iterator[tuple[str, bytes]]:
