@@ -14,9 +14,10 @@ import pytest
 from cli_runs import Cli, cli  # noqa: F401 (a fixture)
 from PIL import ExifTags, Image, ImageCms, features
 
-from gfpgan_core import images
+from gfpgan_core import bounds, images
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
+from gfpgan_core.images.opening import open_checked
 from gfpgan_core.result import Restoration
 
 _KINDS = ("HEIF", "AVIF")
@@ -39,7 +40,7 @@ def _picture() -> ImageU8:
 def _needs(kind: str) -> None:
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
-    elif not features.check("avif"):
+    elif kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
 
 
@@ -88,7 +89,7 @@ def test_a_phones_photo_is_upright_whichever_way_it_was_held(kind: str, turn: in
 def test_date_and_camera_are_kept_and_the_place_only_if_asked(
     kind: str, file_format: images.Format, keep_gps: bool
 ) -> None:
-    _needs(kind) if kind in _KINDS else None
+    _needs(kind)
     photo = images.decode(_bytes(Image.fromarray(_picture()), kind, exif=_photo_exif(6).tobytes()))
     written = Restoration(
         photo.rgb, None, photo.format, [], [], [], dpi=(144, 144), metadata=photo.metadata
@@ -152,6 +153,22 @@ def test_without_its_decoder_a_photo_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(InputError, match=r"a.avif is AVIF, .*pip install -U pillow"):
         images.decode(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(50), "a.avif")
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_phones_photo_is_bounded_by_what_decoding_takes(kind: str) -> None:
+    """Told from the header, where another size is written: no pixel is decoded."""
+    _needs(kind)
+    data = _bytes(Image.fromarray(_picture()), kind)
+    at = data.index(b"ispe") + 8  # after the name, its version and flags: width and height
+
+    def of(width: int) -> bytes:
+        return data[:at] + struct.pack(">II", width, 5000) + data[at + 8 :]
+
+    most = bounds.MAX_HEIF_MEGAPIXELS * 200
+    with pytest.raises(InputError, match="may have at most 50"):
+        open_checked(of(most + 1), "x", 1)
+    assert open_checked(of(most), "x", 1).size == (most, 5000)
 
 
 @pytest.mark.parametrize("kind", _KINDS)

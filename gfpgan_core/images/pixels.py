@@ -68,9 +68,8 @@ def to_rgb(image: Image.Image) -> _Band:
     Raises:
         Whatever Pillow raises of a damaged file.
     """
-    orientation = orientation_of(
-        image
-    )  # a TIFF has no more of it once it is decoded: it is upright
+    # A TIFF has no more of it once it is decoded: it is upright.
+    orientation = orientation_of(image)
     image.load()
     if image.format == "TIFF":
         orientation = 1
