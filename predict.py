@@ -53,7 +53,7 @@ class Predictor(BaseRunner):
         self.own = self._restorer(network) if network else None
 
     def healthcheck(self) -> bool:
-        """Whether the device computes and files can be written; Cog asks at each /health-check."""
+        """Return whether the device computes and files can be written: for Cog's /health-check."""
         answer = float(torch.ones(2, device=self.device).sum())
         return answer == 2 and self.files.is_usable()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -36,25 +37,17 @@ _SIDE_MULTIPLE_PX = 4  # x2plus needs even sides, Winograd whole tiles
 _NATIVE_SCALE = {"realesrgan-x4v3": 4, "realesrgan-x2plus": 2, "realesrgan-x4plus": 4}
 
 
+@dataclass(eq=False)
 class BackgroundUpsampler:
-    """A Real-ESRGAN network and its scale; images in, images of any wanted size out.
+    """A Real-ESRGAN network and its scale; images in, images of any wanted size out."""
 
-    `run` takes tiles (N, 3, H, W) of 0..1, float32, and gives them `native_scale` times as large.
-    """
-
-    def __init__(
-        self,
-        run: Runner,
-        native_scale: int,
-        device: str = "cpu",
-        tile_px: int = _TILE_PX,
-        context_px: int = _CONTEXT_PX,
-    ) -> None:
-        self.run = run
-        self.native_scale = native_scale
-        self.device = device
-        self.tile_px = tile_px
-        self.context_px = context_px
+    run: Runner
+    """Takes tiles (N, 3, H, W) of 0..1, float32, and gives them `native_scale` times as large."""
+    native_scale: int
+    device: str = "cpu"
+    tile_px: int = _TILE_PX
+    context_px: int = _CONTEXT_PX
+    """How much around a tile the network sees as well, in pixels of the input."""
 
     def __call__(self, image: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
         """Return (H, W, 3) RGB enlarged to `size_wh`; halve the tiles as long as memory runs out.

@@ -13,7 +13,7 @@ _logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def errors_for_clients(without_weights: str) -> Iterator[None]:
-    """Within, errors become ones whose text a client may read and can use.
+    """Turn errors raised within into ones whose text a client may read and can use.
 
     `InputError` passes. Of all else the server's log gets the details, such as paths.
 
@@ -53,7 +53,7 @@ def errors_for_clients(without_weights: str) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Python's, torch's (CPU and GPU) and OpenCV's ways to say so."""
+    """Return whether memory ran out, in Python's, torch's or OpenCV's words."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
         words in text for words in ("out of memory", "allocate memory", "insufficient memory")

@@ -7,7 +7,7 @@ import types
 
 
 def restore_functional_tensor() -> None:
-    """Lets basicsr 1.4.2, and so realesrgan 0.3.0, be imported.
+    """Let basicsr 1.4.2, and so realesrgan 0.3.0, be imported.
 
     It imports `rgb_to_grayscale` from `torchvision.transforms.functional_tensor`, which went with
     torchvision 0.17. `tests/test_compat.py` fails once basicsr no longer needs this.

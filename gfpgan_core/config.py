@@ -82,20 +82,20 @@ class GeneratorConfig:
 
     @property
     def levels_px(self) -> tuple[int, ...]:
-        """Sides of the feature maps, from 4 px up to `face_size_px`."""
+        """Return the sides of the feature maps, from 4 px up to `face_size_px`."""
         return tuple(2**i for i in range(2, self.face_size_px.bit_length()))
 
     @property
     def style_count(self) -> int:
-        """Style codes that the decoder takes: two convolutions a level and the last RGB layer."""
+        """Return the number of style codes: two convolutions a level, and the last RGB layer."""
         return 2 * len(self.levels_px)
 
     def decoder_channels(self, level_px: int) -> int:
-        """Channels of the StyleGAN2 decoder at a level."""
+        """Return the channels of the StyleGAN2 decoder at a level."""
         return int(self._full_channels(level_px) * self.narrow)
 
     def unet_channels(self, level_px: int) -> int:
-        """Channels of the U-Net at a level: half of the decoder's."""
+        """Return the channels of the U-Net at a level: half of the decoder's."""
         return int(self._full_channels(level_px) * (self.narrow * 0.5))
 
     def _full_channels(self, level_px: int) -> float:
@@ -104,7 +104,7 @@ class GeneratorConfig:
 
 
 def full_channels(level_px: int, channel_multiplier: int) -> int:
-    """StyleGAN2's channels at a level: 512 up to 32 px, then halved from level to level."""
+    """Return StyleGAN2's channels at a level: 512 up to 32 px, then halved from level to level."""
     return 512 if level_px <= 32 else 16384 // level_px * channel_multiplier
 
 

@@ -67,7 +67,7 @@ def _rename_unless_exists(temporary: Path, path: Path) -> None:
 
 
 def _partial_prefix(path: Path) -> str:
-    """Tells `path` from its neighbors, and is short: its name may be as long as names can be."""
+    """Return a short prefix that tells `path` from its neighbors, whose names may be long."""
     return f".{zlib.crc32(os.fsencode(path.name)):08x}-"
 
 

@@ -44,11 +44,12 @@ def scaling(size_from_wh: tuple[int, int], size_to_wh: tuple[int, int]) -> Trans
 
 
 def translation(dx: float, dy: float) -> Transform:
+    """Return the transform that moves by (dx, dy) pixels."""
     return np.array([[1, 0, dx], [0, 1, dy]], dtype=np.float64)
 
 
 def chain(*transforms: Transform) -> Transform:
-    """`chain(c_from_b, b_from_a)` is c_from_a."""
+    """Return one transform for several: `chain(c_from_b, b_from_a)` is c_from_a."""
     result = np.eye(3)
     for transform in transforms:
         result = result @ np.vstack([transform, [0, 0, 1]])
@@ -56,6 +57,7 @@ def chain(*transforms: Transform) -> Transform:
 
 
 def inverse(transform: Transform) -> Transform:
+    """Return the transform the other way round: a_from_b for b_from_a."""
     return np.linalg.inv(np.vstack([transform, [0, 0, 1]]))[:2]
 
 

@@ -110,7 +110,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def returning_freed_memory() -> Iterator[None]:
-    """Within the context, let freed blocks go back to the system even if this process keeps them.
+    """Let freed blocks go back to the system within the context, even if this process keeps them.
 
     For networks whose layers differ in size by a few rows: kept blocks then fit no other layer,
     and add up.

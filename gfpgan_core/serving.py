@@ -69,7 +69,7 @@ class RequestFiles:
 
     @property
     def folder(self) -> Path:
-        """The folder, made and locked at the first call; readable by this user alone.
+        """Return the folder, made and locked at the first call; readable by this user alone.
 
         Made anew where the system's cleaning of old temporary files has removed it.
         """
@@ -90,7 +90,7 @@ class RequestFiles:
         return folder
 
     def is_usable(self) -> bool:
-        """Whether a file can be written to the folder."""
+        """Return whether a file can be written to the folder."""
         try:
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 file.write(b"x")
@@ -151,7 +151,7 @@ class RequestFiles:
 
     @contextlib.contextmanager
     def request(self, *inputs: object) -> Iterator[None]:
-        """Within, the folder holds what belongs to this request; after it, only its result.
+        """Keep in the folder what belongs to this request; after it, only its result.
 
         Args:
             inputs: What Cog passed; those that are files in the folder stay until the end.
@@ -180,7 +180,7 @@ class RequestFiles:
         return re.sub(re.escape(str(self.folder)) + r"(/[^/\s:'\"]+)*/", "", text)
 
     def work_folder(self) -> Path:
-        """An empty folder for the running request's own files."""
+        """Return an empty folder for the running request's own files."""
         return Path(tempfile.mkdtemp(prefix="work-", dir=self.folder))
 
     def publish(self, made: Path, kind: str) -> Path:
@@ -200,7 +200,7 @@ class RequestFiles:
         return made.replace(results / f"{kind}-{digest.hexdigest()[:20]}{made.suffix}")
 
     def received(self, value: object, name: str, max_bytes: int) -> Path:
-        """The file of an input, checked before it is read.
+        """Return the file of an input, checked before it is read.
 
         Raises:
             InputError: it isn't one that Cog fetched, no regular file, or too large. The text is

@@ -48,7 +48,7 @@ class _Side:
         return float(self._answer())
 
     def end(self) -> dict[str, Any]:
-        """Its memory at the peak and with the models loaded; the last run's parts in seconds."""
+        """Return its memory at the peak and with the models loaded, and its last parts' seconds."""
         assert self.process.stdin
         self.process.stdin.close()
         last: dict[str, Any] = self._answer()
@@ -63,7 +63,7 @@ class _Side:
 
 
 def _serve(row: str, who: str, folder: Path) -> None:
-    """The other end of a `_Side`."""
+    """Do what a `_Side` asks for: its other end."""
     if who != "upstream":
         keep_freed_memory()  # as the command line and the server do
     action = side(row, who, folder)
@@ -83,7 +83,7 @@ def _serve(row: str, who: str, folder: Path) -> None:
 
 
 def _own_mib(what: str) -> int:
-    """This process's memory: `VmRSS` now, `VmHWM` at its peak.
+    """Return this process's memory in MiB: `VmRSS` now, `VmHWM` at its peak.
 
     Not getrusage's peak: that one starts at what the process that started this one had.
     """
@@ -93,7 +93,7 @@ def _own_mib(what: str) -> int:
 
 
 def measure(row: str, backend: str, repeats: int, folder: Path) -> dict[str, Any]:
-    """The times of both sides, taken in turns after a warm call each, and their peak memory."""
+    """Return the times of both sides, in turns after a warm call each, and their peak memory."""
     if backend.startswith("openvino"):  # its model is converted once for all processes
         _Side(row, backend, folder).end()
     sides = {"upstream": _Side(row, "upstream", folder), "ours": _Side(row, backend, folder)}
@@ -125,7 +125,7 @@ def measure(row: str, backend: str, repeats: int, folder: Path) -> dict[str, Any
 
 
 def rows() -> list[tuple[str, str, int]]:
-    """Each row's name, our back end, and how often it is measured."""
+    """Return each row's name, our back end, and how often it is measured."""
     backends = ("torch", "winograd", "openvino", "openvino-bf16")
     return [
         *(("network", backend, 5) for backend in backends),
@@ -140,7 +140,7 @@ def rows() -> list[tuple[str, str, int]]:
 
 
 def _chart(measured: list[dict[str, Any]], path: Path) -> None:
-    """Left: how many times as fast each row is. Right: how a photo's time grows."""
+    """Draw how many times as fast each row is (left), and how a photo's time grows (right)."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Faces/s on a GPU against upstream's loop, the share of the card's peak, and where time goes.
+"""Measure faces/s on a GPU against upstream's loop, the share of the peak, and where time goes.
 
     python -m scripts.benchmark_gpu --output docs/benchmark_gpu.json
 
@@ -36,7 +36,7 @@ _GFLOP_A_FACE = 265  # at 512 px, multiplier 2; upstream's form needs 395 for th
 
 
 def rate(run: Callable[[], Any], device: str, items: int, seconds: float) -> float:
-    """Items a second, after two warm calls."""
+    """Return how many items a second `run` handles, after two warm calls."""
     for _ in range(2):
         run()
     _wait_for(device)
@@ -55,7 +55,7 @@ def _wait_for(device: str) -> None:
 
 
 def matmul_tflops(device: str, dtype: torch.dtype, seconds: float) -> float:
-    """What the card reaches in one large matrix product."""
+    """Return what the card reaches in one large matrix product, in TFLOP/s."""
     side = 8192 if device.startswith("cuda") else 512
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return rate(lambda: a @ b, device, 1, seconds) * 2 * side**3 / 1e12
@@ -63,7 +63,7 @@ def matmul_tflops(device: str, dtype: torch.dtype, seconds: float) -> float:
 
 @torch.no_grad()
 def measure(device: str, face_size: int, seconds: float, keep: Callable[[Any], None]) -> bool:
-    """Everything, a figure at a time, kept after each; false if some could not be measured."""
+    """Measure everything, keep the report after each figure; false if one could not be measured."""
     theirs = upstream_generator(face_size).to(device)
     ours = build(GeneratorConfig(face_size_px=face_size)).eval()
     load_strictly(ours, theirs.state_dict(), Path("upstream"))
@@ -114,6 +114,13 @@ def measure(device: str, face_size: int, seconds: float, keep: Callable[[Any], N
     parts["profile"] = lambda: _profile(
         lambda: load_backend(ours, "torch", device)(faces[:8]), device
     )
+    return _fill(report, parts, keep)
+
+
+def _fill(
+    report: dict[str, Any], parts: dict[str, Callable[[], Any]], keep: Callable[[Any], None]
+) -> bool:
+    """Measure the parts one after another, into the report; false if one could not be measured."""
     failed = False
     for name, part in parts.items():
         try:
@@ -127,7 +134,7 @@ def measure(device: str, face_size: int, seconds: float, keep: Callable[[Any], N
 
 
 def _profile(run: Callable[[], Any], device: str) -> list[str]:
-    """The ten costliest kernels or operations of a call."""
+    """Return the ten costliest kernels or operations of a call, with their time."""
     run()
     kinds = [torch.profiler.ProfilerActivity.CPU]
     key = "self_cpu_time_total"

@@ -45,7 +45,7 @@ class Action:
 
 
 def photo(faces: int, megapixels: int) -> tuple[ImageU8, list[Face]]:
-    """A photo with that many copies of the sample portrait in a grid, and where the faces are."""
+    """Return a photo with copies of the sample portrait in a grid, and where the faces are."""
     width, height = SIZES_MP[megapixels]
     sample = images.read_rgb(SAMPLE)
     found = load_detector("centerface")(sample)[0]
@@ -66,6 +66,7 @@ def photo(faces: int, megapixels: int) -> tuple[ImageU8, list[Face]]:
 
 
 def upstream_generator(face_size: int = 512) -> nn.Module:
+    """Return upstream's clean generator with random weights."""
     compat.restore_functional_tensor()
     from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
 
@@ -83,6 +84,7 @@ def upstream_generator(face_size: int = 512) -> nn.Module:
 
 
 def upstream_background() -> nn.Module:
+    """Return upstream's background network with random weights."""
     compat.restore_functional_tensor()
     from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 
@@ -94,7 +96,7 @@ GENERATOR, BACKGROUND = "generator.pth", "background.pth"
 
 
 def write_weights(folder: Path) -> None:
-    """The random weights of every network, as upstream's files hold them."""
+    """Write the random weights of every network, as upstream's files hold them."""
     torch.save({"params_ema": upstream_generator().state_dict()}, folder / GENERATOR)
     torch.save({"params": upstream_background().state_dict()}, folder / BACKGROUND)
     for name, parser in PARSERS.items():
@@ -103,7 +105,7 @@ def write_weights(folder: Path) -> None:
 
 
 def _loaded(network: nn.Module, path: Path, key: str | None) -> nn.Module:
-    """As upstream loads a file; `write_weights` has just written it."""
+    """Load a file as upstream does; `write_weights` has just written it."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state[key] if key else state, strict=True)
     return network.eval()
@@ -130,15 +132,19 @@ class Theirs:
         )
 
     def detect_faces(self, *_: object) -> Any:
+        """Return the faces that were told, as facexlib's detector would."""
         return self.boxes
 
     def see(self, faces: list[Face]) -> None:
+        """Set the faces that are found from now on."""
         self.boxes = np.array([[*f.box_xyxy, f.score, *f.landmarks.ravel()] for f in faces])
 
     def restore(self, image: ImageU8) -> Any:
+        """Return the restored photo."""
         return self.restorer.enhance(image[..., ::-1], paste_back=True)[2]
 
     def paste(self, image: ImageU8, faces: list[Face], crops: list[ImageU8]) -> Callable[[], Any]:
+        """Return a function that pastes the restored crops back."""
         helper = self.restorer.face_helper
         helper.use_parse = False  # alone: parsing has its own row
         helper.clean_all()
@@ -158,7 +164,7 @@ class Theirs:
 
 
 class _Told(FaceDetector):
-    """A detector that knows."""
+    """A detector that finds the faces it was told."""
 
     def __init__(self, faces: list[Face]) -> None:
         super().__init__("told", lambda *_: [faces])
@@ -179,7 +185,7 @@ def _our_masker(name: str, folder: Path) -> Masker:
 
 
 def side(row: str, who: str, folder: Path) -> Action:
-    """`row` is a kind and its arguments; `who` is upstream, or the back end of ours."""
+    """Return a side: `row` is a kind and its arguments, `who` upstream or the back end of ours."""
     kind, *arguments = row.split()
     makers: dict[str, Callable[..., Action]] = {
         "network": _network,

@@ -34,7 +34,7 @@ _EYE_DISTANCES_PX = (12, 24, 48, 126)  # of the aligned faces made smaller; 126 
 
 
 def nearest(face: Face, found: list[Face]) -> float:
-    """The mean distance of the landmarks to those of the nearest face found, in eye distances."""
+    """Return the landmarks' mean distance to those of the nearest face found, in eye distances."""
     distances = [np.linalg.norm(face.landmarks - f.landmarks, axis=1).mean() for f in found]
     return float(min(distances, default=np.inf)) / eye_distance(face.landmarks)
 
@@ -94,7 +94,7 @@ def main() -> int:
 
 
 def cut_away(raw: RawDetector, image: ImageU8) -> list[Face]:
-    """The reference's faces once more, the photo's first rows and columns cut off."""
+    """Return the reference's faces once more, the photo's first rows and columns cut off."""
     left, top = _CUT_XY
     (found,) = raw([np.ascontiguousarray(image[top:, left:])], _MIN_REFERENCE_SCORE / 2)
     return [dataclasses.replace(face, landmarks=face.landmarks + _CUT_XY) for face in found]
@@ -108,7 +108,7 @@ def _percent(apart: NDArray[np.float64]) -> str:
 def error_on_aligned(
     detect: Callable[[ImageU8], list[Face]], folder: Path, eye_distance_px: int
 ) -> str:
-    """The mean distance of the landmarks from the template's, over every fourth face."""
+    """Return the landmarks' mean distance from the template's, over every fourth face."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in images.SUFFIXES)[::4]
     template = geometry.TEMPLATE_LANDMARKS
     side = min(512, round(512 * eye_distance_px / eye_distance(template)))

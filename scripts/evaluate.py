@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:
-    """The networks by their files' names, `compact` if no file is given.
+    """Return the networks by their files' names, `compact` if no file is given.
 
     Raises:
         InputError: one is no GFPGAN, or two of several sizes are to be compared.
@@ -90,7 +90,7 @@ def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:
 def _measure(
     name: str, network: GFPGAN, faces: Faces, strengths: list[str]
 ) -> dict[str, dict[str, object]]:
-    """The figures at each strength; a row of the table is printed as soon as it is known."""
+    """Return the figures at each strength; a row of the table is printed as soon as it is known."""
     metrics = load_metrics("", "cpu")
     degradations = strengths_at(network.config.face_size_px)
     figures: dict[str, dict[str, object]] = {}
@@ -120,7 +120,7 @@ def _change(before: float | None, after: float | None, digits: int) -> str:
 
 
 def _sheet(network: GFPGAN, faces: Faces, strengths: list[str]) -> NDArray[np.uint8]:
-    """The strengths side by side."""
+    """Draw the strengths side by side."""
     degradations = strengths_at(network.config.face_size_px)
     sheets = [validation_sheet(network, faces, degradations[name], "cpu") for name in strengths]
     return np.asarray(np.hstack(sheets), np.uint8)
@@ -128,7 +128,7 @@ def _sheet(network: GFPGAN, faces: Faces, strengths: list[str]) -> NDArray[np.ui
 
 @torch.inference_mode()
 def _seconds_a_face(network: GFPGAN) -> float:
-    """The median of ten runs after one to warm up."""
+    """Return the median of ten runs after one to warm up."""
     lq = torch.zeros(1, 3, network.config.face_size_px, network.config.face_size_px)
     times = []
     for _ in range(11):

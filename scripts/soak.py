@@ -64,7 +64,7 @@ class Case:
 
 
 def _photo(side: int, turn: int) -> bytes:
-    """A small PNG of a face, cut out differently for each `turn`."""
+    """Return a small PNG of a face, cut out differently for each `turn`."""
     portrait = Image.open(_ROOT / "assets" / "sample.jpg").convert("RGB")
     part = portrait.crop((20 * turn, 10 * turn, 512 - 10 * turn, 512 - 20 * turn))
     buffer = io.BytesIO()
@@ -77,7 +77,7 @@ def _url(data: bytes) -> str:
 
 
 def good_cases() -> list[Case]:
-    """Requests with the pictures that the library itself makes for them."""
+    """Return requests with the pictures that the library itself makes for them."""
     restorer = FaceRestorer.from_release("compact", device="cpu")
     cases = []
     for turn in range(4):
@@ -93,7 +93,7 @@ def good_cases() -> list[Case]:
 
 
 def bad_cases(closed_port: int) -> list[Case]:
-    """Requests with the text that must be in their refusal."""
+    """Return requests with the text that must be in their refusal."""
     good = _url(_photo(64, 0))
     small = io.BytesIO()
     Image.new("RGB", (4, 4)).save(small, "PNG")
@@ -141,6 +141,7 @@ class Server:
             time.sleep(_WAIT_S)
 
     def status(self) -> str:
+        """Return what the health check says, or AWAY while nobody answers."""
         with contextlib.suppress(requests.RequestException):
             answer = requests.get(f"{self.address}/health-check", timeout=_PATIENCE_S)
             return str(answer.json()["status"])
@@ -156,6 +157,7 @@ class Server:
         return 0
 
     def memory_mib(self) -> float:
+        """Return the worker's memory; nan while there is none."""
         with contextlib.suppress(OSError, StopIteration):
             lines = Path(f"/proc/{self.worker()}/status").read_text().splitlines()
             line = next(line for line in lines if line.startswith("VmRSS"))
@@ -173,6 +175,7 @@ class Server:
         return status
 
     def stop(self) -> None:
+        """End the server."""
         self.process.terminate()
         self.process.wait(_PATIENCE_S)
 
@@ -220,14 +223,11 @@ class Soak:
 
     def _ask(self, session: requests.Session, case: Case) -> tuple[int, dict[str, Any]]:
         """Return status and body of the answer; ask again while the server is busy or away."""
+        address, request = f"{self.server.address}/predictions", {"input": case.inputs}
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             with contextlib.suppress(requests.ConnectionError):
-                answer = session.post(
-                    f"{self.server.address}/predictions",
-                    json={"input": case.inputs},
-                    timeout=_PATIENCE_S,
-                )
+                answer = session.post(address, json=request, timeout=_PATIENCE_S)
                 body = dict(answer.json())
                 passing = str(body.get("error", "")).endswith(_PASSING)
                 if answer.status_code not in (409, 503) and not passing:

@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 1 after a message on what was wrong."""
+    """Return the exit status: 0, or 1 after a message on what was wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

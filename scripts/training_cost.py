@@ -75,14 +75,14 @@ def _sample(config: TrainConfig, batch: int, device: torch.device) -> Sample:
 
 
 def _fixed_bytes(model: RestorationTrainer) -> int:
-    """Weights, gradients and Adam's two moments (4 x float32), and the average once more."""
+    """Return the bytes of weights, gradients, Adam's moments (4 x float32) and the average."""
     parameters = sum(p.numel() for n in model.networks.values() for p in n.parameters())
     average = sum(p.numel() for p in model.ema.network.parameters())
     return 4 * (4 * parameters + average)
 
 
 def _kept_bytes(model: RestorationTrainer, config: TrainConfig) -> int:
-    """Distinct storages that autograd saves in a generator step of one image."""
+    """Return the bytes of what autograd saves in a generator step of one image."""
     own = {p.untyped_storage().data_ptr() for n in model.networks.values() for p in n.parameters()}
     kept: dict[int, int] = {}
     held: list[torch.Tensor] = []
@@ -101,7 +101,7 @@ def _kept_bytes(model: RestorationTrainer, config: TrainConfig) -> int:
 
 
 def _operations(model: RestorationTrainer, config: TrainConfig) -> int:
-    """Multiplications and additions of a step without the lazy penalty, for one image."""
+    """Return the multiplications and additions of a step of one image, without the lazy penalty."""
     step = config.discriminators.warmup_steps + 1
     with FlopCounterMode(display=False) as counter:
         model.step([_sample(config, 1, model.device)], step)

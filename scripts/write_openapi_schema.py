@@ -72,7 +72,7 @@ def input_schemas(source: str, function: str, title: str) -> Json:
 
 
 def _arguments(source: str, function: str) -> list[tuple[str, str, bool, Json]]:
-    """Name, type, whether None is allowed, and `Input(...)` options of each argument but `self`."""
+    """Return name, type, whether None is allowed, and the `Input(...)` options, for each."""
     functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef))
     found = next(f for f in functions if f.name == function).args
     arguments = [argument for argument in found.args if argument.arg != "self"]

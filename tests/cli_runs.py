@@ -68,6 +68,12 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return Cli(capsys)
 
 
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder for results, which isn't there yet."""
+    return tmp_path / "out"
+
+
 def photo(path: Path, seed: int = 0, *, format: str = "", side_px: int = 16) -> Path:
     """Write a small picture, a different one for each seed; the format is the suffix's or named."""
     path.parent.mkdir(parents=True, exist_ok=True)

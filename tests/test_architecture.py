@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,11 @@ WITHIN = {
 }
 
 
+MAX_FILE_LINES = 350
+MAX_TEST_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
 def _entry(module: str) -> str:
     """The layers' entry that a module belongs to.
 
@@ -93,6 +99,45 @@ def test_no_module_imports_a_private_name_of_another(path: Path) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
             private = [alias.name for alias in node.names if alias.name.startswith("_")]
             assert not private, f"{node.module}: {private}"
+
+
+def _python_files() -> list[Path]:
+    folders = (*PACKAGES, "tests")
+    return [*ROOT.glob("*.py"), *(p for name in folders for p in (ROOT / name).rglob("*.py"))]
+
+
+def test_files_and_functions_are_short() -> None:
+    long = []
+    for path in _python_files():
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT)
+        lines = len(text.splitlines())
+        if lines > (MAX_TEST_FILE_LINES if name.parts[0] == "tests" else MAX_FILE_LINES):
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > MAX_FUNCTION_LINES:
+                    long.append(f"{name}: {node.name} has {lines} lines")
+    assert not long
+
+
+def test_what_others_may_use_is_documented() -> None:
+    """Public modules, classes and functions; a network's `forward` is what its class says."""
+    bare = []
+    for path in sources():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        bare += [f"{module_name(path)}: {name}" for name in _undocumented(tree)]
+    assert not bare
+
+
+def _undocumented(node: ast.Module | ast.ClassDef) -> Iterator[str]:
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef) and not child.name.startswith("_"):
+            if ast.get_docstring(child) is None and child.name not in ("forward", "main"):
+                yield child.name
+            if isinstance(child, ast.ClassDef):
+                yield from (f"{child.name}.{name}" for name in _undocumented(child))
 
 
 def test_a_back_end_is_reached_through_one_door() -> None:

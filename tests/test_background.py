@@ -68,9 +68,12 @@ def test_any_size_is_reached() -> None:
         assert enlarged.shape == (size_wh[1], size_wh[0], 3)
 
 
-def test_unknown_and_absent_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_network_is_refused_with_the_names_of_the_others() -> None:
     with pytest.raises(InputError, match="background is 'waifu'; allowed: none, realesrgan-x4v3"):
         load_background("waifu")
+
+
+def test_a_network_without_its_weights_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"realesr-general-x4v3.pth \(5 MB\)"):
         load_background("realesrgan-x4v3")

@@ -8,17 +8,12 @@ import os
 from pathlib import Path
 
 import pytest
-from cli_runs import Cli, cli, contents, photo, visible
+from cli_runs import Cli, cli, contents, out, photo, visible
 from PIL import Image
 
 from gfpgan_core import images
 
-__all__ = ["cli"]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+__all__ = ["cli", "out"]
 
 
 def test_a_folder_without_a_photo_does_not_stop_the_others(

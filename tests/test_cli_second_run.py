@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from cli_runs import Cli, cli, contents, photo, visible
+from cli_runs import Cli, cli, contents, out, photo, visible
 
-__all__ = ["cli"]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+__all__ = ["cli", "out"]
 
 
 def test_the_second_run_of_the_same_command_changes_nothing(

@@ -311,9 +311,14 @@ def test_photos_without_a_face_have_none(centerface: FaceDetector, name: str) ->
     assert centerface(np.ascontiguousarray(photo[:400, :400])) == []
 
 
-def test_unknown_and_absent_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_detector_is_refused_with_the_names_of_the_others() -> None:
     with pytest.raises(InputError, match="detector is 'yolo'; allowed: auto, centerface"):
         load_detector("yolo")
+
+
+def test_a_detector_without_its_weights_is_an_error_unless_it_is_a_choice_among_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"detection_Resnet50_Final\.pth"):
         load_detector("retinaface-resnet50")

@@ -10,15 +10,14 @@ from conftest import ROOT, SAMPLE
 from PIL import Image
 
 
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "examples.restore_photo", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_the_python_example_restores_a_photo_and_lists_its_faces(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "examples.restore_photo", str(SAMPLE)]
-    result = subprocess.run(
-        [*command, str(tmp_path / "restored.png")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    result = _run(SAMPLE, tmp_path / "restored.png")
+    assert result.returncode == 0, result.stderr
     with Image.open(SAMPLE) as before, Image.open(tmp_path / "restored.png") as after:
         assert after.size == (2 * before.width, 2 * before.height)
     first, last = result.stdout.splitlines()
@@ -26,13 +25,6 @@ def test_the_python_example_restores_a_photo_and_lists_its_faces(tmp_path: Path)
 
 
 def test_the_python_example_says_what_is_wrong(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "examples.restore_photo", str(tmp_path / "absent.jpg")]
-    result = subprocess.run(
-        [*command, str(tmp_path / "restored.png")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = _run(tmp_path / "absent.jpg", tmp_path / "restored.png")
     assert result.returncode == 1
     assert "absent.jpg can't be read" in result.stderr and "Traceback" not in result.stderr

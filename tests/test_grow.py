@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY
 from torch import Tensor
 
 from gfpgan_core.config import GeneratorConfig
@@ -14,13 +15,8 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from train.grow import adapted, widened
 
-_SMALL = GeneratorConfig(
-    face_size_px=16,
-    channel_multiplier=1,
-    narrow=0.03125,
-    style_features=8,
-    mlp_layers=0,
-    residual=True,
+_SMALL = dataclasses.replace(
+    TINY, face_size_px=16, narrow=0.03125, style_features=8, mlp_layers=0, residual=True
 )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,7 @@ from train.dataset import Sample
 from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train.features import PerceptualFeatures, load_identity, load_perceptual
 from train.projected import ProjectedDiscriminator
-from train.step import LossNetworks, discriminator_losses, generator_losses, gradient_penalty
+from train.step import Crop, LossNetworks, discriminator_losses, generator_losses, gradient_penalty
 from train.validate import compare
 
 
@@ -246,34 +246,13 @@ def _loss_networks() -> LossNetworks:
     )
 
 
-ALL = LossConfig(
-    gradient=1,
-    ssim=1,
-    detail=1,
-    perceptual=1,
-    style=1,
-    adversarial=1,
-    projected_adversarial=1,
-    patch_adversarial=1,
-    component_adversarial=1,
-    component_style=1,
-    identity=1,
-)
 TERMS = {
-    "pixel",
-    "pyramid",
-    "gradient",
-    "ssim",
-    "detail",
-    "perceptual",
-    "style",
-    "adversarial",
-    "projected_adversarial",
-    "patch_adversarial",
-    "component_adversarial",
-    "component_style",
-    "identity",
+    *("pixel", "pyramid", "gradient", "ssim", "detail", "perceptual", "style", "identity"),
+    *("adversarial", "projected_adversarial", "patch_adversarial"),
+    *("component_adversarial", "component_style"),
 }
+WHOLE = Crop(0, 0, 64)
+ALL = LossConfig(**dict.fromkeys(TERMS, 1.0))  # type: ignore[arg-type]
 
 
 def _has_gradient(networks: Iterator[nn.Module] | list[nn.Module]) -> list[bool]:
@@ -284,7 +263,7 @@ def test_every_term_is_there_and_reaches_the_generator() -> None:
     network = random_network(0)
     batch, loss_networks = _batch(), _loss_networks()
     image, rgbs = network.forward_with_pyramid(batch.lq, noise_seeds=batch.noise_seed)
-    found = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
+    found = generator_losses(image, rgbs, batch, loss_networks, ALL, nullcontext, WHOLE)
     assert set(found) == TERMS
     for name in TERMS:
         (gradient,) = torch.autograd.grad(
@@ -299,14 +278,14 @@ def test_gradients_flow_only_where_they_should() -> None:
     learning = list(loss_networks.learning().values())
     loss_networks.set_learning(False)
     image, rgbs = network.forward_with_pyramid(batch.lq, noise_seeds=batch.noise_seed)
-    losses = generator_losses(image, rgbs, batch, loss_networks, ALL, contextlib.nullcontext)
+    losses = generator_losses(image, rgbs, batch, loss_networks, ALL, nullcontext, WHOLE)
     torch.stack(list(losses.values())).sum().backward()
     assert _has_gradient([network]) == [True]
     assert not any(_has_gradient(learning))
 
     network.zero_grad(set_to_none=True)
     loss_networks.set_learning(True)
-    found = discriminator_losses(image.detach(), batch, loss_networks, contextlib.nullcontext)
+    found = discriminator_losses(image.detach(), batch, loss_networks, nullcontext, WHOLE)
     assert set(found) == {"discriminator", "projected", "patch", *NAMES}
     found["mouth"].backward(retain_graph=True)
     assert _has_gradient([loss_networks.components[name] for name in NAMES]) == [False, False, True]  # type: ignore[index]
@@ -317,6 +296,19 @@ def test_gradients_flow_only_where_they_should() -> None:
     assert batch.gt.grad is None
     gradient_penalty(loss_networks.discriminator, batch.gt).backward()
     assert batch.gt.grad is None and not batch.gt.requires_grad
+
+
+def test_projected_and_patch_discriminators_learn_from_the_crop_alone() -> None:
+    batch, loss_networks = _batch(), _loss_networks()
+    crop = Crop(16, 8, 32)
+    fakes = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    fakes[1, :, :, 16:48, 8:40] = fakes[0, :, :, 16:48, 8:40]
+    with torch.no_grad():
+        first, second = (
+            discriminator_losses(fake, batch, loss_networks, nullcontext, crop) for fake in fakes
+        )
+    same = {name for name in first if torch.equal(first[name], second[name])}
+    assert same == {"projected", "patch"}
 
 
 @pytest.mark.parametrize("size_px", [64, 128])

@@ -23,6 +23,8 @@ from train.prepare import Prepared, prepare_faces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+Prepare = Callable[..., Prepared]
+
 
 @pytest.fixture(scope="module")
 def detector() -> FaceDetector:
@@ -33,9 +35,34 @@ def _write(path: Path, picture: ImageU8) -> None:
     images.write(path, images.encode(picture, None, "png"))
 
 
-def _prepare(photos: Path, faces: Path, detector: FaceDetector) -> Prepared:
-    paths = sorted(path for path in photos.rglob("*") if path.is_file())
-    return prepare_faces(paths, faces, detector, face_size_px=64, min_eye_distance_px=20)
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    return tmp_path / "faces"
+
+
+@pytest.fixture
+def prepare(photos: Path, faces: Path, detector: FaceDetector) -> Prepare:
+    """Prepare the faces of the photos in a folder; `a` is written there first, as a.png."""
+
+    def run(
+        folder: Path = photos,
+        *,
+        a: ImageU8 | None = None,
+        to: Path = faces,
+        detector: FaceDetector = detector,
+        size_px: int = 64,
+    ) -> Prepared:
+        if a is not None:
+            _write(folder / "a.png", a)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return prepare_faces(paths, to, detector, face_size_px=size_px, min_eye_distance_px=20)
+
+    return run
 
 
 def _state(folder: Path) -> dict[str, bytes]:
@@ -51,20 +78,19 @@ def _mirrored(picture: ImageU8) -> ImageU8:
 
 
 def test_a_second_run_over_the_same_photos_changes_nothing(
-    tmp_path: Path, portrait: ImageU8, two_faces: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, two_faces: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
     _write(photos / "one.png", portrait)
     _write(photos / "two.png", two_faces)
     _write(photos / "empty.png", np.full((200, 200, 3), 90, np.uint8))
-    first = _prepare(photos, faces, detector)
+    first = prepare()
     before = _state(faces)
     assert {path.name for path in first.faces} == {"one.png", "two.png", "two_1.png"}
 
     def refuse(*_: object) -> None:
         raise AssertionError("a photo that is known was looked at again")
 
-    second = _prepare(photos, faces, refuse)  # type: ignore[arg-type]
+    second = prepare(detector=refuse)
     assert _state(faces) == before
     assert second.faces == first.faces and second.new == 0
     assert second.refused == first.refused
@@ -72,94 +98,80 @@ def test_a_second_run_over_the_same_photos_changes_nothing(
 
 
 def test_a_second_album_adds_to_the_first(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    tmp_path: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
     """Both cameras count alike; one photo is in both albums, and one was moved."""
-    faces = tmp_path / "faces"
     for album, picture in (("a", portrait), ("b", _mirrored(portrait))):
         _write(tmp_path / album / "IMG_0001.png", picture)
     _write(tmp_path / "b" / "copy.png", portrait)
-    _prepare(tmp_path / "a", faces, detector)
+    prepare(tmp_path / "a")
     before = _state(faces)
-    result = _prepare(tmp_path / "b", faces, detector)
+    result = prepare(tmp_path / "b")
     assert result.new == 1 and len(result.faces) == 2 and result.copies == 0
     after = _state(faces)
     assert after["IMG_0001.png"] == before["IMG_0001.png"]
     assert set(after) - set(before) == {"IMG_0001_1.png"}
     assert _boxes(faces) == {"IMG_0001.png", "IMG_0001_1.png"}
     (tmp_path / "a").rename(tmp_path / "moved")
-    assert _prepare(tmp_path / "moved", faces, detector).new == 0
+    assert prepare(tmp_path / "moved").new == 0
 
 
 def test_an_edited_photo_replaces_its_faces(
-    tmp_path: Path, portrait: ImageU8, two_faces: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, two_faces: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
-    _write(photos / "a.png", two_faces)
-    _prepare(photos, faces, detector)
+    prepare(a=two_faces)
     before = _state(faces)
-    _write(photos / "a.png", _mirrored(portrait))
-    assert _prepare(photos, faces, detector).new == 1
+    assert prepare(a=_mirrored(portrait)).new == 1
     after = _state(faces)
     assert set(before) - set(after) == {"a_1.png"} and after["a.png"] != before["a.png"]
     assert _boxes(faces) == {"a.png"}
-    _write(photos / "a.png", np.full((200, 200, 3), 90, np.uint8))
-    _prepare(photos, faces, detector)
+    prepare(a=np.full((200, 200, 3), 90, np.uint8))
     assert not list(faces.glob("*.png")) and _boxes(faces) == set()
 
 
 def test_an_edited_photo_leaves_the_faces_of_its_copy(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
     for name in ("a.png", "copy.png"):
         _write(photos / name, portrait)
-    result = _prepare(photos, faces, detector)
+    result = prepare()
     assert "1 usable faces\n1 passed over: copies of other photos" in result.summary()
     before = _state(faces)
-    _write(photos / "a.png", _mirrored(portrait))
-    _prepare(photos, faces, detector)
+    prepare(a=_mirrored(portrait))
     assert _state(faces)["a.png"] == before["a.png"]  # the copy's
     assert _boxes(faces) == {"a.png", "a_1.png"}
 
 
 def test_a_photo_that_became_another_known_one_gives_its_faces_up(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
     _write(photos / "a.png", portrait)
     _write(photos / "b.png", _mirrored(portrait))
-    _prepare(photos, faces, detector)
+    prepare()
     _write(photos / "b.png", portrait)
     for _ in range(2):
-        assert [path.name for path in _prepare(photos, faces, detector).faces] == ["a.png"]
+        assert [path.name for path in prepare().faces] == ["a.png"]
         assert _boxes(faces) == {"a.png"} and not (faces / "b.png").exists()
 
 
 def test_another_face_size_makes_the_faces_anew(
-    tmp_path: Path, two_faces: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, two_faces: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
-    _write(photos / "a.png", two_faces)
-    _prepare(photos, faces, detector)
-    result = prepare_faces(
-        [photos / "a.png"], faces, detector, face_size_px=128, min_eye_distance_px=20
-    )
+    prepare(a=two_faces)
+    result = prepare(size_px=128)
     assert result.new == 2
     assert {path.name for path in faces.glob("*.png")} == {"a.png", "a_1.png"}
     assert images.read_rgb(faces / "a.png").shape == (128, 128, 3)
 
 
 def test_faces_that_somebody_removed_stay_removed_and_boxes_that_somebody_mended_stay(
-    tmp_path: Path, two_faces: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, two_faces: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
-    _write(photos / "a.png", two_faces)
-    _prepare(photos, faces, detector)
+    prepare(a=two_faces)
     (faces / "a_1.png").unlink()
     mended = components.template_boxes().round(2) + 1
     components.save_boxes(faces / "components.json", {"a.png": mended})
-    result = _prepare(photos, faces, detector)
+    result = prepare()
     assert [path.name for path in result.faces] == ["a.png"] and result.removed == 1
     assert "1 faces of earlier runs were removed" in result.summary()
     table = components.load_boxes(faces / "components.json")
@@ -167,24 +179,20 @@ def test_faces_that_somebody_removed_stay_removed_and_boxes_that_somebody_mended
 
 
 def test_faces_of_a_version_without_a_journal_are_known_by_their_pixels(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
-    photos, faces = tmp_path / "photos", tmp_path / "faces"
-    _write(photos / "a.png", portrait)
-    _prepare(photos, faces, detector)
+    prepare(a=portrait)
     (faces / "prepared.jsonl").unlink()
-    _prepare(photos, faces, detector)
+    prepare()
     assert {path.name for path in faces.glob("*.png")} == {"a.png"}
 
 
 def test_a_name_as_long_as_the_file_system_allows_is_shortened(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
-    _write(tmp_path / "a.png", portrait)
-    photo = (tmp_path / "a.png").rename(tmp_path / ("ä" * 125 + ".png"))  # 254 bytes
-    (face,) = prepare_faces(
-        [photo], tmp_path / "faces", detector, face_size_px=64, min_eye_distance_px=20
-    ).faces
+    _write(photos / "a.png", portrait)
+    (photos / "a.png").rename(photos / ("ä" * 125 + ".png"))  # 254 bytes
+    (face,) = prepare().faces
     assert face.name == "ä" * 100 + ".png"
 
 
@@ -205,9 +213,8 @@ def _run(
 
 
 def test_the_command_goes_on_after_a_full_disk_and_passes_its_own_faces_over(
-    tmp_path: Path, portrait: ImageU8
+    photos: Path, faces: Path, portrait: ImageU8
 ) -> None:
-    photos = tmp_path / "photos"
     _write(photos / "a.jpg", portrait)  # a PNG, whatever its name says
     (photos / "._a.jpg").write_bytes(b"\0\5\x16\7")
     (photos / "b.jfif").write_bytes(images.encode(_mirrored(portrait), None, "jpg"))
@@ -228,29 +235,27 @@ def test_the_command_goes_on_after_a_full_disk_and_passes_its_own_faces_over(
 
 
 def test_a_destination_that_cant_be_used_is_named(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    tmp_path: Path, photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
-    _write(tmp_path / "photos" / "a.png", portrait)
-    result = _run(tmp_path / "photos", tmp_path / "photos")
+    _write(photos / "a.png", portrait)
+    result = _run(photos, photos)
     assert result.returncode == 1 and "can't be its own destination" in result.stderr
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file can't be made: File exists"):
-        _prepare(tmp_path / "photos", tmp_path / "file", detector)
-    faces = tmp_path / "faces"
+        prepare(to=tmp_path / "file")
     faces.mkdir()
     (faces / "components.json").write_text("{")
     with pytest.raises(InputError, match="can't be read as component boxes"):
-        _prepare(tmp_path / "photos", faces, detector)
+        prepare()
     assert (faces / "components.json").read_text() == "{"
 
 
 def test_landmarks_of_prepared_faces_lie_on_the_template(
-    tmp_path: Path, portrait: ImageU8, detector: FaceDetector
+    photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
     turned = geometry.warp(
         portrait, np.array([[0.9, -0.3, 100], [0.3, 0.9, -40]], np.float64), (512, 512)
     )
-    _write(tmp_path / "photos" / "a.png", turned)
-    _prepare(tmp_path / "photos", tmp_path / "faces", detector)
-    table = components.load_boxes(tmp_path / "faces" / "components.json")
+    prepare(a=turned)
+    table = components.load_boxes(faces / "components.json")
     assert np.abs(table["a.png"] - components.template_boxes()).max() < 25

@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 import torchvision
 import yaml
-from conftest import TINY
 from faults import run_python
-from training_runs import newest, run_and_kill
+from training_runs import full_losses, newest, run_and_kill, tiny_run
 
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
-from train.config import DiscriminatorConfig, LossConfig, TrainConfig
+from train.config import DiscriminatorConfig, TrainConfig
 from train.dataset import load_face
 from train.faces import open_faces
 
@@ -45,32 +44,17 @@ def _identity(folder: Path) -> str:
 
 
 def _config(folder: Path) -> TrainConfig:
-    return TrainConfig(
-        run_folder=str(folder / "run"),
-        train_faces=str(folder / "faces"),
+    return tiny_run(
+        folder / "faces",
+        folder / "run",
         validation_faces=str(folder / "faces"),
-        generator=dataclasses.replace(TINY, residual=True),
         discriminators=DiscriminatorConfig(narrow=0.125, component_narrow=0.125, warmup_steps=2),
-        losses=LossConfig(
-            gradient=0.1,
-            ssim=0.1,
-            detail=0.1,
-            perceptual=0.1,
-            style=1,
-            perceptual_backbone="mobilenet_v2",
-            perceptual_weights=_features(folder),
-            adversarial=0.1,
-            component_adversarial=0.1,
-            component_style=1,
-            identity=0.1,
-            identity_weights=_identity(folder),
-        ),
+        losses=full_losses(_features(folder), identity=0.1, identity_weights=_identity(folder)),
         steps=STEPS,
-        warmup_steps=2,
+        batch_size=4,
+        workers=1,
         device="cpu",
-        checkpoint_every_steps=2,
         validate_every_steps=10,
-        log_every_steps=1,
         tensorboard=True,
     )
 

@@ -102,28 +102,14 @@ def test_fresh_discriminators_learn_first(faces: Path, tmp_path: Path, mobilenet
 def test_training_starts_from_a_file_or_a_prior(faces: Path, tmp_path: Path) -> None:
     prior = train(prior_run(faces, tmp_path / "prior", steps=2))
     generator = dataclasses.replace(TINY, mlp_layers=2, residual=True)
-    config = tiny_run(
-        faces,
-        tmp_path / "frozen",
-        steps=2,
-        generator=generator,
-        prior=str(prior),
-        freeze_decoder=True,
-    )
-    trained = load_file(train(config))
+    start = {"generator": generator, "prior": str(prior), "freeze_decoder": True}
+    trained = load_file(train(tiny_run(faces, tmp_path / "frozen", steps=2, **start)))
     drawn = load_file_state(prior)
     decoder = trained.stylegan_decoder.state_dict()
     assert all(torch.equal(decoder[name], drawn[name]) for name in drawn)
 
-    start = tmp_path / "frozen" / "last.safetensors"
-    config = tiny_run(
-        faces,
-        tmp_path / "further",
-        steps=1,
-        generator=generator,
-        start_from=str(start),
-        learning_rate=1e-9,
-    )
+    start = {"generator": generator, "start_from": str(tmp_path / "frozen" / "last.safetensors")}
+    config = tiny_run(faces, tmp_path / "further", steps=1, learning_rate=1e-9, **start)
     further = load_file(train(config)).state_dict()
     before = trained.state_dict()
     assert all(torch.allclose(further[name], before[name], atol=1e-6) for name in before)

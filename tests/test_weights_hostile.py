@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import HANG_S, ROOT
-from hostile.weights import Case, cases
+from hostile.weight_files import Case
+from hostile.weights import cases
 
 MOST_CPU_S = 10.0
 MOST_MIB = 1024

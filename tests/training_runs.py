@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,23 +39,22 @@ def tiny_run(faces: Path, run: Path, **values: object) -> TrainConfig:
     return TrainConfig(**defaults | values)  # type: ignore[arg-type]
 
 
+def full_losses(mobilenet: str, **values: Any) -> LossConfig:
+    """Every term but the identity's; `mobilenet` is the file of its features' weights."""
+    terms = ("ssim", "detail", "gradient", "perceptual", "adversarial", "component_adversarial")
+    return LossConfig(
+        style=1,
+        component_style=1,
+        perceptual_backbone="mobilenet_v2",
+        perceptual_weights=mobilenet,
+        **dict.fromkeys(terms, 0.1) | values,
+    )
+
+
 def full_run(faces: Path, run: Path, mobilenet: str, **values: object) -> TrainConfig:
     """Every term but the identity's, at a tiny size."""
     defaults: dict[str, object] = {
-        "losses": LossConfig(
-            pyramid_end_step=4,
-            ssim=0.1,
-            detail=0.1,
-            gradient=0.1,
-            perceptual=0.1,
-            style=1,
-            perceptual_backbone="mobilenet_v2",
-            perceptual_weights=mobilenet,
-            adversarial=0.1,
-            component_adversarial=0.1,
-            component_style=1,
-            r1_every_steps=2,
-        ),
+        "losses": full_losses(mobilenet, pyramid_end_step=4, r1_every_steps=2),
         "discriminators": DiscriminatorConfig(
             narrow=0.125, component_narrow=0.125, stddev_group=2, warmup_steps=1
         ),
@@ -119,6 +119,7 @@ def run_process(
 _HOLD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from train.config import load_config
 from train.loop import train
 def hold(step, losses):

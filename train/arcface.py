@@ -13,6 +13,8 @@ INPUT_SIZE_PX = 128
 
 
 class ImprovedResidualBlock(nn.Module):
+    """Two convolutions, normalized before and after each, beside a shortcut."""
+
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.bn0 = nn.BatchNorm2d(in_channels)
@@ -35,7 +37,7 @@ class ImprovedResidualBlock(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """Gray crops (N, 1, 128, 128) in -1..1 to embeddings (N, 512). Use it in eval mode."""
+    """Embed gray crops (N, 1, 128, 128) in -1..1 as (N, 512). Use it in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -68,6 +68,6 @@ def image_gradient(
 
 
 def _squared_norms(gradient: Tensor, reconstruction: Tensor) -> Tensor:
-    """(2,): of the gradient, and of the reconstruction's where the gradient isn't 0."""
+    """Return (2,): of the gradient, and of the reconstruction's where the gradient isn't 0."""
     seen = (gradient != 0).any(dim=1, keepdim=True)
     return torch.stack([gradient.square().sum(), (reconstruction.square() * seen).sum()])

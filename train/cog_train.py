@@ -1,4 +1,4 @@
-"""`POST /trainings`: fine-tunes a release, or an earlier training, on an archive of photos."""
+"""`POST /trainings`: fine-tune a release, or an earlier training, on an archive of photos."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _logger = logging.getLogger(__name__)
 MIN_FACES = 4
 _LOG_EVERY_STEPS = 10
 _FROM_NOTHING = "none"
+_LOSSES = LossConfig(pyramid=0.1, perceptual_backbone="mobilenet_v2")
 
 _WITHOUT_WEIGHTS = (
     "choose base_version `compact` or `none`, and 0 for perceptual_weight and identity_weight"
@@ -41,6 +42,8 @@ if __name__ == "cog_train":  # loaded by Cog's server, by its path: there is no 
 
 
 class TrainingOutput(BaseModel):
+    """What Cog answers: the address of the trained weights."""
+
     weights: Path
 
 
@@ -90,11 +93,10 @@ def train(
         config = dataclasses.replace(
             _config(folder, generator, steps, batch_size),
             start_from=start_from,
-            losses=LossConfig(
+            losses=dataclasses.replace(
+                _LOSSES,
                 pixel=pixel_weight,
-                pyramid=0.1,
                 perceptual=perceptual_weight,
-                perceptual_backbone="mobilenet_v2",
                 adversarial=adversarial_weight,
                 component_adversarial=component_weight,
                 component_style=100.0 if component_weight else 0.0,
@@ -160,10 +162,10 @@ def _base(
 
 
 def _read_base(path: LocalPath) -> GFPGAN:
-    """The network of `base_weights`.
+    """Return the network of `base_weights`.
 
     Raises:
-        InputError: it is none. The text quotes nothing of the file, which the address may have
+        InputError: it isn't one. The text quotes nothing of the file, which the address may have
             brought from inside the server's network.
     """
     try:
@@ -201,7 +203,7 @@ def _prepare(train_data: Path, folder: LocalPath, face_size_px: int) -> None:
 
 
 def _report(steps: int) -> Callable[[int, dict[str, float]], None]:
-    """A function that prints the progress every few steps, for the training's log."""
+    """Return a function that prints the progress every few steps, for the training's log."""
 
     def report(step: int, losses: dict[str, float]) -> None:
         if step % _LOG_EVERY_STEPS == 0 or step in (1, steps):

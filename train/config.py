@@ -78,6 +78,8 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
+    """Size and training of the discriminators; each is there only if its loss has a weight."""
+
     channel_multiplier: int = 1
     narrow: float = 1.0
     """Width relative to StyleGAN2's discriminator."""
@@ -120,6 +122,8 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """A training run."""
+
     run_folder: str
     """Checkpoints, log and the resolved configuration go here; a run found here is resumed."""
     train_faces: str
@@ -214,7 +218,7 @@ class TrainConfig:
 
 
 def load_config(path: Path, overrides: list[str]) -> TrainConfig:
-    """The configuration in a YAML file, with `key.inner=value` overrides applied.
+    """Return the configuration in a YAML file, with `key.inner=value` overrides applied.
 
     Raises:
         InputError: unreadable file, unknown key, value of the wrong type or out of range.
@@ -241,7 +245,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
-    """The dataclass `kind` filled from plain values, such as YAML or `dataclasses.asdict` give.
+    """Fill the dataclass `kind` from plain values, such as YAML or `dataclasses.asdict` give.
 
     Raises:
         InputError: names the key, what was given and what is allowed.
@@ -265,7 +269,7 @@ def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
-    """`value` as the annotated type, or an error that names the key."""
+    """Return `value` as the annotated type, or raise an error that names the key."""
     if hint is DegradationConfig:
         value = _with_preset(value, key)
     if dataclasses.is_dataclass(hint):
@@ -296,7 +300,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 
 
 def _with_preset(value: Any, key: str) -> Any:
-    """A preset's values, with those given beside its name; `key: NAME` is the preset alone."""
+    """Return a preset's values with those given beside it; `key: NAME` is the preset alone."""
     if isinstance(value, str):
         value = {"preset": value}
     if not isinstance(value, dict) or "preset" not in value:

@@ -115,7 +115,7 @@ class DegradationConfig:
 def _fixed(
     blur_sigma_px: float, downsample_factor: float, noise_sigma: float, jpeg_quality: int
 ) -> DegradationConfig:
-    """The same strength for every photo, and its own colors."""
+    """Return the same strength for every photo, with its own colors."""
     return DegradationConfig(
         anisotropic_share=0,
         blur_sigma_px=(blur_sigma_px, blur_sigma_px),

@@ -20,6 +20,8 @@ _SQRT2 = math.sqrt(2)
 
 
 class EqualizedConv2d(nn.Module):
+    """A convolution whose weights are scaled by 1 / sqrt(fan-in) at each call."""
+
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int, bias: bool
     ) -> None:
@@ -36,6 +38,8 @@ class EqualizedConv2d(nn.Module):
 
 
 class EqualizedLinear(nn.Module):
+    """A linear layer whose weights are scaled by 1 / sqrt(fan-in) at each call."""
+
     def __init__(self, in_features: int, out_features: int, *, activate: bool = False) -> None:
         super().__init__()
         self.activate = activate
@@ -49,6 +53,8 @@ class EqualizedLinear(nn.Module):
 
 
 class BiasedLeakyReLU(nn.Module):
+    """A bias for each channel, then a leaky ReLU of gain sqrt(2)."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -58,6 +64,8 @@ class BiasedLeakyReLU(nn.Module):
 
 
 class FirBlur(nn.Module):
+    """The [1,3,3,1] low-pass filter before a strided convolution."""
+
     def __init__(self, padding_px: int) -> None:
         super().__init__()
         self.padding_px = padding_px
@@ -75,7 +83,7 @@ def _conv_layer(
     activate: bool = True,
     bias: bool = True,
 ) -> nn.Sequential:
-    """Blur (when halving the resolution), convolution, bias with leaky ReLU."""
+    """Return a blur (when halving the resolution), a convolution, and a bias with leaky ReLU."""
     layers: list[nn.Module] = [FirBlur(1 + kernel_size // 2)] if downsample else []
     layers.append(
         EqualizedConv2d(
@@ -103,7 +111,7 @@ class ResBlock(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """Whole faces to one logit each: positive is real."""
+    """Judge whole faces by one logit each: positive is real."""
 
     def __init__(
         self,
@@ -130,13 +138,13 @@ class StyleGAN2Discriminator(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, size, size) in -1..1 -> (N, 1)."""
+        """Return (N, 1) logits of faces (N, 3, size, size) in -1..1."""
         feat = self.conv_body(image)
         feat = torch.cat([feat, self.minibatch_stddev(feat)], dim=1)
         return self.final_linear(self.final_conv(feat).flatten(1))
 
     def minibatch_stddev(self, feat: Tensor) -> Tensor:
-        """(N, 1, 4, 4): how much the samples of a group differ; equal images betray a collapse.
+        """Return (N, 1, 4, 4): how much a group's samples differ; equal images betray a collapse.
 
         Sample n is in group n mod (N / group): what a step sees doesn't change when its batch is
         dealt out in turn to processes of one group each. Groups are of `stddev_group`, or of the
@@ -161,7 +169,7 @@ def stddev_group_of(batch: int, wanted: int) -> int:
 
 
 class ComponentDiscriminator(nn.Module):
-    """Crops of one facial component to a map of logits, and features for the style loss.
+    """Judge crops of one facial component by a map of logits; give features for the style loss.
 
     With `high_pass_gain` it also sees the crop's fine detail, that much amplified: what a
     discriminator of a batch of four learns late from the colors alone.
@@ -179,7 +187,7 @@ class ComponentDiscriminator(nn.Module):
         self.final_conv = _conv_layer(third, 1, 3, activate=False)
 
     def forward(self, crop: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(N, 3, H, W) -> logits (N, 1, H/4, W/4) and the features at 1/2 and 1/4 of the size."""
+        """Return logits (N, 1, H/4, W/4), and the features at 1/2 and 1/4 of the size."""
         if self.high_pass_gain:
             crop = torch.cat([crop, self.high_pass_gain * high_pass(crop)], dim=1)
         half = self.conv3(self.conv2(self.conv1(crop)))

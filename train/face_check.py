@@ -85,14 +85,14 @@ def find_bad_faces(faces: Faces, names: Iterable[str], *, decode: bool) -> dict[
 
 
 def _unknown(faces: Faces, decode: bool, known: FaceRecord | None) -> list[str]:
-    """Those that changed since they were found usable, or were never looked at as closely."""
+    """Return those that changed since they were found usable, or weren't looked at so closely."""
     if known is None or (decode and not known.decoded):
         return list(faces.names)
     return [name for name in faces.names if known.stamps.get(name) != _stamp(faces, name)]
 
 
 def _stamp(faces: Faces, name: str) -> list[int]:
-    """No stamp where the file can't be read: the check says so."""
+    """Return the file's stamp, or none where it can't be read: the check says so."""
     try:
         return list(faces.stamp(name))
     except InputError:

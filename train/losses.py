@@ -16,12 +16,12 @@ _GRAY_LEVEL = 1 / 127.5  # in -1..1; finer detail isn't seen, and a root at 0 ha
 
 
 def pixel_loss(image: Tensor, gt: Tensor) -> Tensor:
-    """Mean absolute difference (arXiv 2101.04061, equation 6, first term)."""
+    """Return the mean absolute difference (arXiv 2101.04061, equation 6, first term)."""
     return F.l1_loss(image, gt)
 
 
 def pyramid_loss(rgbs: Sequence[Tensor], gt: Tensor) -> Tensor:
-    """Sum over the U-Net's images of the L1 to the ground truth at their size (section 3.2).
+    """Sum the L1 of the U-Net's images to the ground truth at their size (section 3.2).
 
     The ground truth is reduced by area averaging: upstream's bilinear reduction aliases.
     """
@@ -32,7 +32,7 @@ def pyramid_loss(rgbs: Sequence[Tensor], gt: Tensor) -> Tensor:
 
 
 def ssim_loss(image: Tensor, gt: Tensor) -> Tensor:
-    """1 - SSIM of images in -1..1, over an 11 px Gaussian window of sigma 1.5, without borders.
+    """Return 1 - SSIM of images in -1..1: an 11 px Gaussian window of sigma 1.5, no borders.
 
     Source: Wang et al. 2004 (the index); Zhao et al., arXiv 1511.08861 (as a loss beside L1).
     """
@@ -54,7 +54,7 @@ def ssim_loss(image: Tensor, gt: Tensor) -> Tensor:
 
 
 def gradient_loss(image: Tensor, gt: Tensor) -> Tensor:
-    """Mean absolute difference of the horizontal and vertical gradients.
+    """Return the mean absolute difference of the horizontal and vertical gradients.
 
     Not in the paper. It weighs edges, which a plain L1 leaves soft when there is no perceptual or
     adversarial term beside it.
@@ -66,7 +66,7 @@ def gradient_loss(image: Tensor, gt: Tensor) -> Tensor:
 
 
 def detail_loss(image: Tensor, gt: Tensor) -> Tensor:
-    """Mean absolute difference of the local strength of fine detail: the Laplacian's RMS.
+    """Compare the local strength of fine detail, the Laplacian's RMS: the mean absolute difference.
 
     Asks for as much detail as the ground truth has around each pixel, wherever exactly it lies: an
     image that minimizes the other pixel terms has a quarter of it. Laplacian of the luma, RMS over
@@ -87,19 +87,19 @@ def detail_loss(image: Tensor, gt: Tensor) -> Tensor:
 
 
 def _gaussian_taps(sigma_px: float, radius_px: int, like: Tensor) -> Tensor:
-    """(2 * radius + 1,) of sum 1."""
+    """Return (2 * radius + 1,) of sum 1."""
     offsets = torch.arange(-radius_px, radius_px + 1, device=like.device, dtype=like.dtype)
     taps = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
     return taps / taps.sum()
 
 
 def perceptual_loss(features: Features, gt_features: Features) -> Tensor:
-    """Weighted L1 between feature maps (arXiv 2101.04061, equation 6, second term)."""
+    """Return the weighted L1 between feature maps (arXiv 2101.04061, equation 6, second term)."""
     return _weighted(features, gt_features, F.l1_loss)
 
 
 def style_loss(features: Features, gt_features: Features) -> Tensor:
-    """Weighted L1 between the Gram matrices of feature maps (arXiv 1603.08155)."""
+    """Return the weighted L1 between the Gram matrices of feature maps (arXiv 1603.08155)."""
     return _weighted(features, gt_features, gram_loss)
 
 
@@ -113,28 +113,28 @@ def _weighted(
 
 
 def gram(feat: Tensor) -> Tensor:
-    """(N, C, C): products of channels, over C * H * W."""
+    """Return (N, C, C): products of channels, over C * H * W."""
     flat = feat.flatten(2)
     return flat @ flat.transpose(1, 2) / (feat.shape[1] * flat.shape[2])
 
 
 def gram_loss(feat: Tensor, gt_feat: Tensor) -> Tensor:
-    """Mean absolute difference of the Gram matrices."""
+    """Return the mean absolute difference of the Gram matrices."""
     return F.l1_loss(gram(feat), gram(gt_feat))
 
 
 def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating: softplus(-D(fake)) (arXiv 1406.2661, section 3; equation 7 of GFPGAN)."""
+    """Return the non-saturating softplus(-D(fake)) (arXiv 1406.2661, section 3; GFPGAN's eq. 7)."""
     return F.softplus(-fake_logits).mean()
 
 
 def discriminator_adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Logistic: softplus(D(fake)) + softplus(-D(real)), each averaged."""
+    """Return the logistic softplus(D(fake)) + softplus(-D(real)), each averaged."""
     return F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
 
 
 def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
-    """Mean over the batch of the squared norm of dD/d(real) (arXiv 1801.04406).
+    """Return the mean over the batch of the squared norm of dD/d(real) (arXiv 1801.04406).
 
     `real` must require a gradient, and the logits be computed from it.
     """
@@ -143,7 +143,7 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
 
 
 def path_lengths(image: Tensor, style_codes: Tensor, noise: Tensor) -> Tensor:
-    """(N,): how far the image moves with the style codes (arXiv 1912.04958, section 3.2).
+    """Return (N,): how far the image moves with the style codes (arXiv 1912.04958, section 3.2).
 
     Args:
         image: (N, 3, H, W), computed from `style_codes`.
@@ -160,7 +160,7 @@ _COMPONENT_STYLE_WEIGHTS = (0.5, 1.0)
 
 
 def component_style_loss(features: Sequence[Tensor], gt_features: Sequence[Tensor]) -> Tensor:
-    """L1 of the Gram matrices of a component discriminator's two features (section 3.4).
+    """Return the L1 of the Gram matrices of a component discriminator's two features (section 3.4).
 
     Half of the first and the whole of the second, as in gfpgan 1.3.8's model.
     """
@@ -172,5 +172,5 @@ def component_style_loss(features: Sequence[Tensor], gt_features: Sequence[Tenso
 
 
 def identity_loss(embedding: Tensor, gt_embedding: Tensor) -> Tensor:
-    """Mean absolute difference of ArcFace embeddings (section 3.4)."""
+    """Return the mean absolute difference of ArcFace embeddings (section 3.4)."""
     return F.l1_loss(embedding, gt_embedding)

@@ -14,7 +14,7 @@ from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 
 
 def face_discriminator(config: TrainConfig) -> StyleGAN2Discriminator:
-    """The judge of whole faces."""
+    """Build the discriminator of whole faces."""
     settings = config.discriminators
     return StyleGAN2Discriminator(
         config.generator.face_size_px,
@@ -25,18 +25,18 @@ def face_discriminator(config: TrainConfig) -> StyleGAN2Discriminator:
 
 
 def patch_discriminator(config: TrainConfig) -> ComponentDiscriminator:
-    """The judge of small patches: one of components that sees a crop of the face."""
+    """Build the discriminator of small patches: a component's that sees a crop of the face."""
     settings = config.discriminators
     return ComponentDiscriminator(settings.component_narrow, settings.high_pass_gain)
 
 
 def component_discriminators(config: TrainConfig) -> dict[str, ComponentDiscriminator]:
-    """The judge of each component, by name."""
+    """Build the discriminator of each component, by name."""
     return {name: patch_discriminator(config) for name in components.NAMES}
 
 
 def parameter_counts(config: TrainConfig) -> dict[str, int]:
-    """Learnable values of each network of a run, by name; nothing is allocated."""
+    """Return the learnable values of each network of a run, by name; nothing is allocated."""
     is_prior = config.objective == "prior"
     with torch.device("meta"):
         generator = StyleGAN2Decoder if is_prior else GFPGAN

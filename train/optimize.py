@@ -17,7 +17,7 @@ _MAPPING_RATE = 0.01  # StyleGAN2's multiplier for the mapping network
 
 
 def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:
-    """The factor on the generator's rate at a step: linear warm-up, then the schedule.
+    """Return the factor on the generator's rate at a step: linear warm-up, then the schedule.
 
     A pure function of the step: a resumed run needs no scheduler's state.
     """
@@ -34,7 +34,7 @@ def rate_factor(config: TrainConfig, step: int, first_step: int = 0) -> float:
 
 
 def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    """Adam over the parameters that learn; with equalized rates, a group for each rate."""
+    """Return Adam over the parameters that learn; with equalized rates, a group for each rate."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -51,7 +51,7 @@ def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.
 
 
 def _equalized_factor(name: str, parameter: nn.Parameter) -> float:
-    """By how much StyleGAN2's run-time gain would scale this weight's updates."""
+    """Return by how much StyleGAN2's run-time gain would scale this weight's updates."""
     rate = _MAPPING_RATE if "style_mlp" in name else 1.0
     if parameter.ndim == 1 or "constant_input" in name or name.endswith("bias"):
         return rate
@@ -64,7 +64,7 @@ def discriminator_optimizer(
     config: TrainConfig,
     projected: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Adam:
-    """Adam corrected for the lazy penalty, which adds a step's worth in every n + 1 (StyleGAN2).
+    """Return Adam corrected for the lazy penalty, which adds a step's worth in every n + 1.
 
     `projected`: parameters of the projected discriminator, which have a rate of their own.
     """
@@ -84,7 +84,7 @@ def discriminator_optimizer(
 
 
 def discriminator_factor(config: TrainConfig, step: int) -> float:
-    """The factor on the discriminators' rates at a step.
+    """Return the factor on the discriminators' rates at a step.
 
     Constant, if the configuration doesn't say otherwise: an opponent that slows down with the
     generator doesn't see what changes last.
@@ -93,6 +93,7 @@ def discriminator_factor(config: TrainConfig, step: int) -> float:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group's rate to its initial one times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
@@ -105,7 +106,7 @@ def update(
     *,
     max_norm: float = math.inf,
 ) -> dict[str, float]:
-    """One optimizer step with the gradients averaged over all processes; the losses likewise.
+    """Take one step with the gradients averaged over all processes; return the losses, likewise.
 
     A gradient longer than `max_norm` is scaled down to it.
 

@@ -253,7 +253,7 @@ def _faces_in(
 
 
 def is_aligned(image: ImageU8, landmarks: geometry.Points) -> bool:
-    """Whether a photo is a square, aligned face already, as far as a detector can tell."""
+    """Return whether a photo is a square, aligned face already, as far as a detector can tell."""
     height, width = image.shape[:2]
     if height != width:
         return False

@@ -60,7 +60,7 @@ class Journal:
         return self._by_source.get(source)
 
     def is_copied(self, entry: Entry) -> bool:
-        """Whether its photo is in other places as well, to which its faces belong too."""
+        """Return whether its photo is in other places as well, to which its faces belong too."""
         return len(self._by_content[entry.sha256]) > 1
 
     def add(self, entry: Entry) -> None:

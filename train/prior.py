@@ -58,6 +58,7 @@ class PriorTrainer:
 
     @property
     def device(self) -> torch.device:
+        """Return the device that the networks are on."""
         return self.accelerator.device
 
     def scalars(self) -> dict[str, float]:
@@ -65,6 +66,7 @@ class PriorTrainer:
         return {"mean_path_length": self._mean_path_length}
 
     def load_scalars(self, scalars: dict[str, float]) -> None:
+        """Restore what `scalars` gave."""
         self._mean_path_length = scalars["mean_path_length"]
 
     def step(self, batches: list[Sample], step: int) -> dict[str, float]:

@@ -18,7 +18,7 @@ _EPS = 1e-3  # of a feature map's deviation: flat maps stay small
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Images (N, 3, H, W) in -1..1 to a map of logits for each scale of the features."""
+    """Judge images (N, 3, H, W) in -1..1 by a map of logits for each scale of the features."""
 
     def __init__(self, features: PerceptualFeatures, width: int = 64) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def normalized(feat: Tensor) -> Tensor:
 
 
 def channels_of(features: PerceptualFeatures) -> list[int]:
-    """The channels of each feature map."""
+    """Return the channels of each feature map."""
     with torch.no_grad():
         image = torch.zeros(1, 3, 64, 64, device=features.mean.device)
         return [feat.shape[1] for _, feat in features(image)]

@@ -71,17 +71,18 @@ class RestorationTrainer:
 
     @property
     def device(self) -> torch.device:
+        """Return the device that the networks are on."""
         return self.accelerator.device
 
     def scalars(self) -> dict[str, float]:
-        """What a checkpoint keeps beside the networks."""
+        """Return what a checkpoint keeps beside the networks."""
         return {}
 
     def load_scalars(self, scalars: dict[str, float]) -> None:
-        """Takes what `scalars` gave."""
+        """Restore what `scalars` gave."""
 
     def step(self, batches: list[Sample], step: int) -> dict[str, float]:
-        """Trains every network once, on this process's share of the batch; the losses.
+        """Train every network once, on this process's share of the batch; return the losses.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -96,7 +97,7 @@ class RestorationTrainer:
         return losses
 
     def _first_step(self) -> int:
-        """The first step in which the generator learns."""
+        """Return the first step in which the generator learns."""
         return self.config.discriminators.warmup_steps if self.loss_networks.learning() else 0
 
     def _restore(self, batch: Sample, *, pyramid: bool) -> tuple[Tensor, list[Tensor]]:
@@ -112,7 +113,7 @@ class RestorationTrainer:
     def generator_losses(
         self, batch: Sample, step: int
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The generator's losses for a batch, its image, and the leaf they are computed from.
+        """Return the generator's losses for a batch, its image, and the leaf they depend on.
 
         The leaf is the image without its history: each term's gradient ends there, so that terms
         can be balanced. The pyramid's loss is of the U-Net's own images and has their history.
@@ -131,13 +132,13 @@ class RestorationTrainer:
         return losses, image, leaf
 
     def _crop(self, step: int) -> Crop:
-        """What the projected and the patch discriminator see: a function of seed and step alone."""
+        """Return what the projected and the patch discriminator see, by seed and step alone."""
         rng = np.random.default_rng((self.config.seed, step))
         size_px = self.config.generator.face_size_px
         return random_crop(size_px, self.config.discriminators.crop_px, rng)
 
     def _backward(self, batch: Sample, step: int, share: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Adds `share` of a micro-batch's gradients; its losses and figures, and its image."""
+        """Add `share` of a micro-batch's gradients; return losses and figures, and the image."""
         weights = self.config.losses
         losses, image, leaf = self.generator_losses(batch, step)
         of_image = {name: loss for name, loss in losses.items() if name != "pyramid"}
@@ -160,7 +161,7 @@ class RestorationTrainer:
     def _generator_step(
         self, batches: list[Sample], step: int
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """The losses, and the images of each micro-batch for the discriminators."""
+        """Return the losses, and the images of each micro-batch for the discriminators."""
         self.loss_networks.set_learning(False)
         fakes = []
         sums: dict[str, Tensor] = {}
@@ -177,7 +178,7 @@ class RestorationTrainer:
         return numbers, fakes
 
     def _take_discriminators(self, folder: Path) -> None:
-        """Goes on with the discriminators of another run, and with their optimizer's state.
+        """Go on with the discriminators of another run, and with their optimizer's state.
 
         Raises:
             InputError: the run has no checkpoint, or other discriminators.
@@ -207,7 +208,7 @@ class RestorationTrainer:
         sums: dict[str, Tensor] = {}
         for batch, fake in zip(batches, fakes, strict=True):
             losses = discriminator_losses(
-                fake, batch, self.loss_networks, self.accelerator.autocast
+                fake, batch, self.loss_networks, self.accelerator.autocast, self._crop(step)
             )
             total = torch.stack(list(losses.values())).sum()
             (total / len(batches)).backward()
@@ -230,13 +231,13 @@ def _pyramid_is_on(losses: LossConfig, step: int) -> bool:
 
 
 def _added(sums: dict[str, Tensor], losses: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """The losses' mean over micro-batches, summed up as they come."""
+    """Return the losses' mean over micro-batches, summed up as they come."""
     shares = {name: loss.detach() / count for name, loss in losses.items()}
     return sums | {n: sums[n] + share if n in sums else share for n, share in shares.items()}
 
 
 def _generator(config: TrainConfig) -> GFPGAN:
-    """From a release, from a file, with a prior's decoder, or from nothing.
+    """Build the generator: from a release, from a file, with a prior's decoder, or from nothing.
 
     Raises:
         InputError: the configuration names another shape than the weights have.
@@ -275,7 +276,7 @@ def _difference(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
 
 
 def _take_prior(generator: GFPGAN, prior: str) -> None:
-    """Gives the decoder the prior's weights."""
+    """Give the decoder the prior's weights."""
     is_official = prior == "official"
     path = ensure_present(PRIOR) if is_official else Path(prior)
     state = read_decoder(path, PRIOR.sha256 if is_official else "")
@@ -283,7 +284,7 @@ def _take_prior(generator: GFPGAN, prior: str) -> None:
 
 
 def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:
-    """What the active terms need, nothing else.
+    """Build what the active terms need, nothing else.
 
     Raises:
         InputError: pretrained weights can't be had.

@@ -153,7 +153,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _with_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The values of a run that began before some options were there."""
+    """Return the values of a run that began before some options were there."""
     filled = {
         key: _with_defaults(value, defaults[key])
         if isinstance(value, dict) and isinstance(defaults.get(key), dict)

@@ -76,7 +76,7 @@ def _degradations(config: TrainConfig) -> dict[str, DegradationConfig]:
 
 
 def _figure(config: TrainConfig, results: list[Validation]) -> tuple[str, float]:
-    """The name under which the best is remembered, and the value; higher is better."""
+    """Return the name under which the best is remembered, and the value; higher is better."""
     if config.choose_by == "psnr":
         return "best_psnr_db", float(np.mean([result.restored.psnr_db for result in results]))
     return "best_score", float(np.mean([result.score() for result in results]))
@@ -85,7 +85,7 @@ def _figure(config: TrainConfig, results: list[Validation]) -> tuple[str, float]
 def _pairs(
     network: GFPGAN, faces: Faces, degradation: DegradationConfig, device: torch.device
 ) -> Iterator[tuple[Tensor, Sample]]:
-    """Each restored face with its sample; eyes and mouths where the template has them."""
+    """Yield each restored face with its sample; eyes and mouths where the template has them."""
     size_px = network.config.face_size_px
     boxes = scale_boxes(template_boxes(), TEMPLATE_SIZE_PX, size_px)
     for number in range(len(faces)):

@@ -39,11 +39,12 @@ class Face:
 
     @property
     def name(self) -> str:
+        """Return the file's name."""
         return f"{self.path.parent.name}/{self.path.name}"
 
 
 def read_collection(folder: Path) -> list[Face]:
-    """The faces of a folder, by the table beside it: `folder.csv` with `file` and `person`.
+    """Read the faces of a folder, by the table beside it: `folder.csv` with `file` and `person`.
 
     Further columns: `source`, `same_as`. Without a table every file is a person of its own, and
     the source is what follows the name's last underscore.
@@ -78,13 +79,13 @@ def read_collection(folder: Path) -> list[Face]:
 
 
 def without_replaced(faces: Sequence[Face]) -> list[Face]:
-    """The faces but for those that another one replaces."""
+    """Return the faces but for those that another one replaces."""
     replaced = {face.replaces for face in faces if face.replaces}
     return [face for face in faces if face.name not in replaced]
 
 
 def split_by_person(faces: Sequence[Face], share: float, seed: int = 0) -> dict[str, list[Face]]:
-    """The sets by name; `share` of each source's people goes to `choose`, as much to `report`.
+    """Return the sets by name: `share` of each source's people is in `choose`, as much in `report`.
 
     Those two hold one face of each person, the first. A source with too few people for one is
     trained on as a whole. What a person's set is doesn't depend on the order of the faces.

@@ -54,7 +54,7 @@ class Crop:
     side: int
 
     def of(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, side, side)."""
+        """Return that part (N, C, side, side) of images (N, C, H, W)."""
         bottom, right = self.top + self.side, self.left + self.side
         return image[:, :, self.top : bottom, self.left : right]
 
@@ -83,7 +83,7 @@ class LossNetworks:
     identity: Callable[[Tensor], Tensor] | None = None
 
     def learning(self) -> dict[str, nn.Module]:
-        """Those that train, by name."""
+        """Return the networks that train, by name."""
         found: dict[str, nn.Module] = {}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
@@ -94,12 +94,12 @@ class LossNetworks:
         return found | dict(self.components or {})
 
     def set_learning(self, on: bool) -> None:
-        """In the generator's step nothing but the generator gets gradients."""
+        """Switch the gradients of the networks that train: off in the generator's step."""
         for network in self.learning().values():
             network.requires_grad_(on)
 
     def face_logits(self, image: Tensor, crop: Crop, autocast: Autocast) -> dict[str, list[Tensor]]:
-        """The float32 logits of face and crop: lists of maps by the discriminator's name."""
+        """Return the float32 logits of face and crop: lists of maps by the discriminator's name."""
         found: dict[str, list[Tensor]] = {}
         with autocast():
             if self.discriminator is not None:
@@ -113,7 +113,7 @@ class LossNetworks:
     def component_outputs(
         self, image: Tensor, boxes: Tensor, autocast: Autocast
     ) -> dict[str, tuple[Tensor, list[Tensor]]]:
-        """The float32 logits and the features of each component, by its name."""
+        """Return the float32 logits and the features of each component, by its name."""
         if self.components is None:
             return {}
         crops = crop_components(image, boxes)
@@ -127,7 +127,7 @@ class LossNetworks:
     def all_logits(
         self, image: Tensor, boxes: Tensor, crop: Crop, autocast: Autocast
     ) -> dict[str, list[Tensor]]:
-        """What every discriminator says."""
+        """Return the logits of every discriminator: lists of maps by its name."""
         outputs = self.component_outputs(image, boxes, autocast)
         components = {name: [logits] for name, (logits, _) in outputs.items()}
         return self.face_logits(image, crop, autocast) | components
@@ -137,21 +137,20 @@ def generator_losses(
     image: Tensor,
     rgbs: list[Tensor],
     batch: Sample,
-    loss_networks: LossNetworks,
+    networks: LossNetworks,
     weights: LossConfig,
     autocast: Autocast,
-    crop: Crop | None = None,
+    crop: Crop,
 ) -> dict[str, Tensor]:
-    """Each active term, unweighted, to be minimized.
+    """Return each active term, unweighted, to be minimized.
 
     Networks run in the mixed precision that `autocast` sets, losses in float32.
 
     Args:
         image: (N, 3, size, size), the generator's float32 output for `batch.lq`.
         rgbs: the U-Net's images; empty: no pyramid term.
-        crop: what the projected and the patch discriminator see; None: the whole face.
+        crop: what the projected and the patch discriminator see.
     """
-    crop = crop or Crop(0, 0, image.shape[-1])
     gt = batch.gt
     losses = {}
     if weights.pixel:
@@ -164,43 +163,43 @@ def generator_losses(
         losses["ssim"] = ssim_loss(image, gt)
     if weights.detail:
         losses["detail"] = detail_loss(image, gt)
-    if loss_networks.perceptual is not None:
+    if networks.perceptual is not None:
         with autocast():
-            features = loss_networks.perceptual(image)
+            features = networks.perceptual(image)
             with torch.no_grad():
-                gt_features = loss_networks.perceptual(gt)
+                gt_features = networks.perceptual(gt)
         features = [(weight, feat.float()) for weight, feat in features]
         gt_features = [(weight, feat.float()) for weight, feat in gt_features]
         if weights.perceptual:
             losses["perceptual"] = perceptual_loss(features, gt_features)
         if weights.style:
             losses["style"] = style_loss(features, gt_features)
-    for name, maps in loss_networks.face_logits(image, crop, autocast).items():
+    for name, maps in networks.face_logits(image, crop, autocast).items():
         group = "adversarial" if name == "discriminator" else f"{name}_adversarial"
         losses[group] = _sum(generator_adversarial_loss(logits) for logits in maps)
-    if loss_networks.components is not None:
-        losses |= _component_losses(image, batch, loss_networks, weights, autocast)
-    if loss_networks.identity is not None:
+    if networks.components is not None:
+        losses |= _component_losses(image, batch, networks, weights, autocast)
+    if networks.identity is not None:
         with torch.no_grad():
-            gt_embedding = loss_networks.identity(gt)
-        losses["identity"] = identity_loss(loss_networks.identity(image), gt_embedding)
+            gt_embedding = networks.identity(gt)
+        losses["identity"] = identity_loss(networks.identity(image), gt_embedding)
     return losses
 
 
 def _component_losses(
     image: Tensor,
     batch: Sample,
-    loss_networks: LossNetworks,
+    networks: LossNetworks,
     weights: LossConfig,
     autocast: Autocast,
 ) -> dict[str, Tensor]:
-    """Sums over the components (equation 8 of the paper)."""
-    fakes = loss_networks.component_outputs(image, batch.boxes, autocast)
+    """Return the terms of the components, summed over them (equation 8 of the paper)."""
+    fakes = networks.component_outputs(image, batch.boxes, autocast)
     adversarial = _sum(generator_adversarial_loss(logits) for logits, _ in fakes.values())
     losses = {"component_adversarial": adversarial}
     if weights.component_style:
         with torch.no_grad():
-            reals = loss_networks.component_outputs(batch.gt, batch.boxes, autocast)
+            reals = networks.component_outputs(batch.gt, batch.boxes, autocast)
         losses["component_style"] = _sum(
             component_style_loss(fakes[name][1], reals[name][1]) for name in fakes
         )
@@ -210,17 +209,16 @@ def _component_losses(
 def discriminator_losses(
     fake: Tensor,
     batch: Sample,
-    loss_networks: LossNetworks,
+    networks: LossNetworks,
     autocast: Autocast,
-    crop: Crop | None = None,
+    crop: Crop,
 ) -> dict[str, Tensor]:
-    """A logistic loss for each discriminator, summed over its maps of logits.
+    """Return a logistic loss for each discriminator, summed over its maps of logits.
 
-    `fake` is the generator's detached image.
+    `fake` is the generator's detached image, `crop` what it was judged by in the generator's step.
     """
-    crop = crop or Crop(0, 0, fake.shape[-1])
     fakes, reals = (
-        loss_networks.all_logits(image, batch.boxes, crop, autocast) for image in (fake, batch.gt)
+        networks.all_logits(image, batch.boxes, crop, autocast) for image in (fake, batch.gt)
     )
     return {
         name: _sum(map(discriminator_adversarial_loss, reals[name], fakes[name])) for name in fakes
@@ -232,6 +230,6 @@ def _sum(losses: Iterable[Tensor]) -> Tensor:
 
 
 def gradient_penalty(discriminator: StyleGAN2Discriminator, gt: Tensor) -> Tensor:
-    """R1 of real images, in float32: a second derivative is too fine for bf16."""
+    """Return R1 of real images, in float32: a second derivative is too fine for bf16."""
     real = gt.detach().requires_grad_(True)
     return r1_penalty(discriminator(real), real)

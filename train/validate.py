@@ -58,6 +58,8 @@ class Quality:
 
 @dataclass(frozen=True)
 class Validation:
+    """The figures of a validation: of the inputs, and of what the network made of them."""
+
     faces: int
     degraded: Quality
     restored: Quality
@@ -65,7 +67,7 @@ class Validation:
     """What the ground truths have."""
 
     def score(self) -> float:
-        """A figure to choose weights by, in decibels, higher is better: truth and texture together.
+        """Return a figure to choose weights by, in decibels, higher is better.
 
         The PSNR gained, less half a decibel for each point of NIQE above the truths', less the
         share of the input's distance of patches that is left. A blurred mean has the PSNR, a face
@@ -79,7 +81,7 @@ class Validation:
 
 
 def compare(image: ImageU8, gt: ImageU8) -> Quality:
-    """The figures of one RGB image; SSIM with a Gaussian window of sigma 1.5.
+    """Return the figures of one RGB image; SSIM with a Gaussian window of sigma 1.5.
 
     NIQE is nan for images under 192 px, which hold less than two of its blocks a side.
     """
@@ -98,13 +100,13 @@ def compare(image: ImageU8, gt: ImageU8) -> Quality:
 
 
 def sharpness(image: ImageU8) -> float:
-    """Mean squared Laplacian (4 neighbors) of the luma in gray levels."""
+    """Return the mean squared Laplacian (4 neighbors) of the luma in gray levels."""
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     return float(np.square(cv2.Laplacian(luma, cv2.CV_64F)).mean())
 
 
 def niqe(image: ImageU8) -> float:
-    """The natural image quality evaluator; nan where the image is too small or is flat."""
+    """Return the natural image quality evaluator; nan where the image is too small or is flat."""
     if min(image.shape[:2]) < 192:
         return float("nan")
     compat.restore_functional_tensor()
@@ -119,14 +121,14 @@ def niqe(image: ImageU8) -> float:
 def degraded_pair(
     faces: Faces, number: int, config: DegradationConfig, face_size_px: int
 ) -> tuple[ImageU8, ImageU8]:
-    """The `number`-th validation face: degraded and ground truth, the same in every run."""
+    """Return the `number`-th validation face: degraded and ground truth, the same in every run."""
     gt = load_face(faces, faces.names[number], face_size_px)
     return degrade(gt, config, np.random.default_rng((_SEED, number)))
 
 
 @torch.no_grad()
 def restore(generator: GFPGAN, lq: ImageU8, device: torch.device | str) -> ImageU8:
-    """The network's output for one degraded crop."""
+    """Return the network's output for one degraded crop."""
     image = generator(images.to_pm1(lq)[None].to(device))
     return images.from_pm1(image[0].cpu())
 
@@ -138,7 +140,7 @@ def validate(
     device: torch.device | str,
     metrics: Metrics | None = None,
 ) -> Validation:
-    """The figures of the input and of the output over all faces, one at a time."""
+    """Return the figures of the input and of the output over all faces, one at a time."""
     metrics = metrics or Metrics()
     before, after = _Tally(metrics, device), _Tally(metrics, device)
     truth = []
@@ -200,7 +202,7 @@ def _distance(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> f
 def validation_sheet(
     generator: GFPGAN, faces: Faces, config: DegradationConfig, device: torch.device | str
 ) -> NDArray[np.uint8]:
-    """Rows of input, output, ground truth; every n-th face, so that the sheet is varied."""
+    """Draw rows of input, output, ground truth; every n-th face, so that the sheet is varied."""
     rows = []
     for number in range(0, len(faces), max(1, len(faces) // _SHEET_FACES))[:_SHEET_FACES]:
         lq, gt = degraded_pair(faces, number, config, generator.config.face_size_px)

@@ -16,7 +16,7 @@ from gfpgan_core.weights.releases import DETECTORS, RELEASES
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows what it was given without what a terminal would act on."""
+    """An argument parser that shows what it was given without what a terminal would act on."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))

@@ -21,12 +21,12 @@ class Entry:
     result: str
     """The name of the file, in the record's folder."""
     bytes: int
+    options: dict[str, Any] = field(default_factory=dict)
+    """The options that it was restored with."""
     source: str = ""
     """The name of the photo; a saved face has none."""
     sha256: str = ""
-    """Of the photo's file."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """With which it was restored."""
+    """The hash of the photo's file."""
 
 
 def entries_in(folder: Path) -> list[Entry]:

@@ -70,6 +70,7 @@ class Stream:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write the text, escaped where the stream's encoding lacks a character."""
         if self._stream is None:
             return len(text)
         encoding = self._stream.encoding or "utf-8"
@@ -80,6 +81,7 @@ class Stream:
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream."""
         if self._stream is None:
             return
         try:
@@ -88,6 +90,7 @@ class Stream:
             self._give_up()
 
     def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def _give_up(self) -> None:
@@ -113,6 +116,7 @@ class Tally:
 
     @property
     def not_tried(self) -> int:
+        """Return how many photos the run did not come to."""
         return self.photos - self.restored - self.failed
 
     def __str__(self) -> str:

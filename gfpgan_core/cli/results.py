@@ -87,7 +87,7 @@ class Results:
             remove_partial_files(folder, older_than_s=_ABANDONED_AFTER_S)
 
     def _is_free(self, target: Path, data: bytes) -> bool:
-        """Whether the file may be written, or holds the data already."""
+        """Return whether the file may be written, or holds the data already."""
         try:
             status = target.stat()
         except OSError:  # nothing there, or a link that leads nowhere

@@ -120,7 +120,7 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], _Band]:
 
 
 def _wide_converter(image: Image.Image) -> Callable[[Image.Image], _Band]:
-    """Gray of up to 16 bits; Pillow's own conversion would clip at 255."""
+    """Convert gray of up to 16 bits, which Pillow's own conversion would clip at 255."""
     tags = _tiff_tags(image)
     white = 2 ** min(16, max(8, _first(tags.get(_TIFF_BITS), 16))) - 1
     inverted = tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO  # Pillow inverts 8 bits and less only

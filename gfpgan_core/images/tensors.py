@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_pm1(image: ImageU8) -> Tensor:
-    """(H, W, 3) 0..255 -> (3, H, W) float32 -1..1."""
+    """Convert (H, W, 3) of 0..255 to (3, H, W) float32 of -1..1."""
     # Here and not at the top: torch takes 3 s and 0.6 GiB, which decoding doesn't need.
     import torch
 
@@ -22,6 +22,6 @@ def to_pm1(image: ImageU8) -> Tensor:
 
 
 def from_pm1(image: Tensor) -> ImageU8:
-    """(3, H, W) about -1..1 -> (H, W, 3) 0..255: clipped and rounded."""
+    """Convert (3, H, W) of about -1..1 to (H, W, 3) of 0..255: clipped and rounded."""
     levels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte()
     return np.asarray(levels.permute(1, 2, 0).cpu().numpy(), np.uint8)

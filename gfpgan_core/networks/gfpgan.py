@@ -29,7 +29,7 @@ class DownBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C_out, H/2, W/2)."""
+        """Return (N, C_out, H/2, W/2) for (N, C_in, H, W)."""
         y = self.conv1(x)
         if self.resampling == "bilinear":
             return self.skip(bilinear(x, 0.5)).add_(self.conv2(bilinear(y, 0.5)))
@@ -46,7 +46,7 @@ class UpBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C_out, 2H, 2W)."""
+        """Return (N, C_out, 2H, 2W) for (N, C_in, H, W)."""
         y = self.conv2(self.conv1(x))
         # A 1x1 convolution commutes with interpolation: before it, it costs a quarter.
         return bilinear(self.skip(x), 2).add_(y)

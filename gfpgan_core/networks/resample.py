@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 def bilinear(image: Tensor, factor: float) -> Tensor:
-    """(N, C, H, W) enlarged or reduced by `factor`; no antialiasing, as the releases expect."""
+    """Resize (N, C, H, W) by `factor`; no antialiasing, as the releases expect."""
     return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def bilinear_then_conv(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`conv2d(bilinear(image, 2), weight, bias, padding=1)` at a quarter of the multiplications.
+    """Return `conv2d(bilinear(image, 2), weight, bias, padding=1)` for a quarter of the products.
 
     Bilinear enlarging is zero insertion and a [1,3,3,1] low-pass filter. The filter commutes with
     the convolution, and a convolution of mostly zeros is a transposed one of the small image.
@@ -66,38 +66,38 @@ class LeakyConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C_out, H, W), or what the stride leaves."""
+        """Return (N, C_out, H, W) for (N, C_in, H, W), or what the stride leaves."""
         return F.leaky_relu(super().forward(x), self.slope, inplace=True)
 
 
 class BilinearConv2d(LeakyConv2d):
-    """The same of the image enlarged bilinearly to twice its size."""
+    """A 3x3 convolution of the image enlarged bilinearly to twice its size, and a leaky ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C_out, 2H, 2W)."""
+        """Return (N, C_out, 2H, 2W) for (N, C_in, H, W)."""
         y = bilinear_then_conv(x, self.weight, self.bias)
         return F.leaky_relu(y, self.slope, inplace=True)
 
 
 def _bilinear_line(line: Tensor) -> Tensor:
-    """(N, C, L) -> (N, C, 2L)."""
+    """Enlarge (N, C, L) to (N, C, 2L)."""
     return F.interpolate(line, scale_factor=2, mode="linear", align_corners=False)
 
 
 def _fir_kernel(channels: int, like: Tensor) -> Tensor:
-    """(C, 1, 4, 4): the depthwise outer product of [1,3,3,1] with itself, of sum 1."""
+    """Return (C, 1, 4, 4): the depthwise outer product of [1,3,3,1] with itself, of sum 1."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=like.device, dtype=like.dtype) / 8
     return (taps[:, None] * taps).expand(int(channels), 1, 4, 4)
 
 
 def fir_blur(image: Tensor, padding_px: int, gain: float = 1.0) -> Tensor:
-    """The image low-pass filtered; zero padding makes it 2 * `padding_px` - 3 px larger."""
+    """Low-pass filter the image; zero padding makes it 2 * `padding_px` - 3 px larger."""
     channels = image.shape[1]
     return F.conv2d(image, _fir_kernel(channels, image) * gain, padding=padding_px, groups=channels)
 
 
 def fir_upsample(image: Tensor) -> Tensor:
-    """(N, C, 2H, 2W): zeros inserted, then low-pass filtered; the gain 4 keeps the mean."""
+    """Insert zeros, then low-pass filter: (N, C, 2H, 2W); the gain 4 keeps the mean."""
     channels = image.shape[1]
     kernel = _fir_kernel(channels, image) * 4
     return F.conv_transpose2d(image, kernel, stride=2, padding=1, groups=channels)

@@ -17,6 +17,8 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class ResnetBlock(nn.Module):
+    """Two normalized convolutions beside a shortcut."""
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.norm1 = _norm(in_channels)
@@ -46,7 +48,7 @@ class AttentionBlock(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> the same shape."""
+        """Return (N, C, H, W), of the shape of `x` and `context`."""
         normed = self.norm1(x)
         queries = normed if context is None else self.norm2(context)
         attended = F.scaled_dot_product_attention(
@@ -55,11 +57,13 @@ class AttentionBlock(nn.Module):
         return x + self.proj_out(attended.transpose(2, 3).reshape(x.shape))
 
     def _split(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, heads, H * W, C / heads)."""
+        """Split (N, C, H, W) into (N, heads, H * W, C / heads)."""
         return x.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
 
 
 class Downsample(nn.Module):
+    """A convolution that halves the resolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
@@ -69,6 +73,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    """Nearest-neighbor enlarging to twice the size, and a convolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -97,6 +103,8 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
+    """The blocks of the lowest resolution."""
+
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.block_1 = ResnetBlock(channels, channels)
@@ -115,6 +123,8 @@ def _level(config: RestoreFormerConfig, index: int, in_channels: int, blocks: in
 
 
 class Encoder(nn.Module):
+    """Images to latents, and to the contexts that the decoder attends to."""
+
     def __init__(self, config: RestoreFormerConfig) -> None:
         super().__init__()
         width = config.base_channels
@@ -132,7 +142,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(width, config.latent_channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The latent, and the contexts for the decoder's lowest level and for its middle."""
+        """Return the latent, and the contexts for the decoder's lowest level and for its middle."""
         x = self.conv_in(image)
         for level in self.down:
             assert isinstance(level, Level)
@@ -145,6 +155,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """Latents and contexts to images."""
+
     def __init__(self, config: RestoreFormerConfig) -> None:
         super().__init__()
         width = config.base_channels * config.channel_factors[-1]
@@ -181,7 +193,7 @@ class VectorQuantizer(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1 / codebook_size, 1 / codebook_size)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape."""
+        """Return the nearest codes, of the same shape (N, C, H, W)."""
         vectors = latent.permute(0, 2, 3, 1)
         codes = self.embedding.weight
         # |z - e|^2 without |z|^2, which is the same for every code.

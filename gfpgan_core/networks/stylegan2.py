@@ -22,7 +22,7 @@ _DEMODULATION_EPS = 1e-8  # the releases' value
 
 
 class NormStyleCode(nn.Module):
-    """Scales each (N, S) code to unit mean square."""
+    """Scale each (N, S) code to unit mean square."""
 
     def forward(self, style_code: Tensor) -> Tensor:
         return style_code * torch.rsqrt(style_code.square().mean(dim=1, keepdim=True) + 1e-8)
@@ -57,7 +57,7 @@ class ModulatedConv2d(nn.Module):
         nn.init.normal_(self.weight, std=1 / math.sqrt(in_channels * kernel_size**2))
 
     def forward(self, x: Tensor, style_code: Tensor) -> Tensor:
-        """(N, C_in, H, W) and (N, S) -> (N, C_out, H, W), or twice that size when upsampling."""
+        """Return (N, C_out, H, W), or twice that size when upsampling; codes are (N, S)."""
         style = self.modulation(style_code)  # (N, C_in)
         weight = self.weight[0]
         if not self.padding_px and not self.demodulate:
@@ -70,16 +70,16 @@ class ModulatedConv2d(nn.Module):
         return y.mul_(self.demodulation(style)[:, :, None, None].to(y.dtype))
 
     def own_weights(self, style: Tensor) -> Tensor:
-        """(N, C_in) scales of a 1x1 layer's inputs to each sample's weights (N, C_out, C_in)."""
+        """Return each sample's weights (N, C_out, C_in) of a 1x1 layer; `style` is (N, C_in)."""
         return self.weight[0].flatten(1) * style[:, None]
 
     def weight_energy(self) -> Tensor:
-        """(C_in, C_out): each input's share of the energy of each output's weights."""
+        """Return (C_in, C_out): each input's share of the energy of each output's weights."""
         # In float32: the sum over 4608 squares of an fp16 or bf16 weight loses too much.
         return self.weight[0].float().square().sum(dim=(2, 3)).T
 
     def demodulation(self, style: Tensor, weight_energy: Tensor | None = None) -> Tensor:
-        """(N, C_in) scales of the inputs to the (N, C_out) factors that undo them on average.
+        """Return the (N, C_out) factors that undo (N, C_in) input scales on average.
 
         `weight_energy` is this layer's, if it is known already.
         """
@@ -98,7 +98,7 @@ class ModulatedConv2d(nn.Module):
 
 
 class StyleConv(nn.Module):
-    """Modulated convolution, noise, bias, leaky ReLU."""
+    """A modulated convolution, then noise, bias and leaky ReLU."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class StyleConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Adds this level's colors to the enlarged image of the level below."""
+    """Add this level's colors to the enlarged image of the level below."""
 
     def __init__(self, in_channels: int, style_features: int, resampling: str = "bilinear") -> None:
         super().__init__()
@@ -144,22 +144,24 @@ class ToRGB(nn.Module):
         return self.onto(image, self.modulated_conv(x, style_code) + self.bias.to(x.dtype))
 
     def onto(self, image: Tensor | None, rgb: Tensor) -> Tensor:
-        """This level's colors on the enlarged image, if there is one."""
+        """Add this level's colors to the enlarged image, if there is one."""
         if image is None:
             return rgb
         return rgb + (bilinear(image, 2) if self.resampling == "bilinear" else fir_upsample(image))
 
 
 class SpatialFeatureTransform(nn.Module):
-    """Scales and shifts the second half of the channels, pixel by pixel; the first half stays."""
+    """Scale and shift the second half of the channels, pixel by pixel; the first half stays."""
 
     def forward(self, x: Tensor, sft_scale: Tensor, sft_shift: Tensor) -> Tensor:
-        """(N, C, H, W) and two of (N, C / 2, H, W) -> (N, C, H, W)."""
+        """Return (N, C, H, W) for (N, C, H, W) and two of (N, C / 2, H, W)."""
         untouched, modulated = x.chunk(2, dim=1)
         return torch.cat([untouched, torch.addcmul(sft_shift, modulated, sft_scale)], dim=1)
 
 
 class ConstantInput(nn.Module):
+    """The learned (C, 4, 4) image that the decoder starts from."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, channels, 4, 4))
@@ -169,7 +171,7 @@ class ConstantInput(nn.Module):
 
 
 def _mapping_layer(features: int) -> nn.Linear:
-    """A layer whose leaky ReLU keeps the mean square of its input.
+    """Return a layer whose leaky ReLU keeps the mean square of its input.
 
     As upstream's clean form starts. From torch's own smaller weights all z give nearly one w.
     """
@@ -221,7 +223,7 @@ class StyleGAN2Decoder(nn.Module):
         *,
         noise_seeds: Tensor | None = None,
     ) -> Tensor:
-        """An image (N, 3, size, size), about -1..1, unclipped.
+        """Return an image (N, 3, size, size), about -1..1, unclipped.
 
         Args:
             style_codes: (N, style_count, S), one code a layer.

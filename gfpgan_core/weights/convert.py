@@ -47,12 +47,12 @@ _RULES: tuple[tuple[str, str, float, bool], ...] = (
 
 
 def is_equalized(state: dict[str, Tensor]) -> bool:
-    """Whether a generator's or decoder's state dict is of the form that `to_clean` takes."""
+    """Return whether a generator's or decoder's state dict is of the form that `to_clean` takes."""
     return "conv_body_first.0.weight" in state or "style_conv1.activate.bias" in state
 
 
 def to_clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The clean form's names and values; the input isn't modified.
+    """Return the clean form's names and values; the input isn't modified.
 
     Raises:
         WeightsError: a name or a shape that the form doesn't have.

@@ -80,7 +80,7 @@ class _RefusedError(Exception):
 
 
 def _download(url: str, path: Path, max_bytes: int) -> tuple[int, str]:
-    """Write the file; its size and sha256."""
+    """Write the file; return its size and sha256."""
     digest = hashlib.sha256()
     size = 0
     with requests.get(url, stream=True, timeout=_TIMEOUT_S) as response, path.open("wb") as file:
@@ -103,13 +103,13 @@ def _download(url: str, path: Path, max_bytes: int) -> tuple[int, str]:
 
 
 def _may_pass(error: requests.RequestException) -> bool:
-    """Whether another attempt may have more luck: not where the host says a clear no."""
+    """Return whether another attempt may have more luck: not where the host says a clear no."""
     response = error.response
     return response is None or response.status_code >= 500 or response.status_code == 429
 
 
 def _reason(error: requests.RequestException) -> str:
-    """What went wrong, without the address, which requests repeats with its query."""
+    """Return what went wrong, without the address, which requests repeats with its query."""
     if error.response is not None:
         return f"the host answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
@@ -129,13 +129,13 @@ def _without_secrets(url: str) -> str:
 
 
 def _is_tar(path: Path) -> bool:
-    """Whether the file starts with a tar's header, told by its checksum."""
+    """Return whether the file starts with a tar's header, told by its checksum."""
     with path.open("rb") as file:
         return _header(file) is not None
 
 
 def _header(file: IO[bytes]) -> tarfile.TarInfo | None:
-    """The member that starts here; None at the archive's end, or if it is no header."""
+    """Return the member that starts here; None at the archive's end, or if it is no header."""
     try:
         return tarfile.TarInfo.frombuf(file.read(_BLOCK_BYTES), "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -182,7 +182,7 @@ def _out_of_tar(archive: Path, named: str) -> Path:
 
 
 def _looks_like_weights(start: bytes) -> bool:
-    """Whether a file begins as safetensors do, or as PyTorch's files, new (zip) or old (pickle)."""
+    """Return whether a file starts as safetensors or torch's files do, new (zip) or old."""
     return start[8:9] == b"{" or start.startswith((b"PK\x03\x04", b"\x80\x02"))
 
 

@@ -271,7 +271,7 @@ def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
 
 
 def _is_finite(value: Tensor) -> bool:
-    """By its bounds, which NaN and infinity reach: `isfinite` of a layer makes copies of it."""
+    """Return whether all values are finite, by their bounds: `isfinite` of a layer makes copies."""
     return value.numel() == 0 or all(bound.isfinite() for bound in value.aminmax())
 
 
@@ -280,5 +280,5 @@ def _shorten(text: str, limit: int = 600) -> str:
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Learnable values."""
+    """Return the number of learnable values."""
     return sum(math.prod(p.shape) for p in network.parameters())

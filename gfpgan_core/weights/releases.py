@@ -166,7 +166,7 @@ ARCFACE = WeightFile(
 
 
 def all_files() -> list[WeightFile]:
-    """Every downloadable file."""
+    """Return every downloadable file."""
     official = [release.file for release in RELEASES.values() if release.file]
     networks = [*official, *BACKGROUNDS.values(), *DETECTORS.values(), PARSING, PARSING_FAST]
     return [*networks, PRIOR, ARCFACE]

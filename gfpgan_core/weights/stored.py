@@ -65,12 +65,12 @@ class StoredTensor:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """Return what the tensor takes in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def extent(self) -> int:
-        """Bytes from its first value to its last one in the file."""
+        """Return the bytes from its first value to its last one in the file."""
         if 0 in self.shape:
             return 0
         last = sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))

@@ -67,7 +67,7 @@ def read_zip(file: WeightsFile, limits: Limits) -> Any:
         )
 
     def span(name: str) -> tuple[int, int]:
-        """A member's bytes in the file: start and size."""
+        """Return where a member's bytes are in the file: start and size."""
         member = members.get(root + name)
         if member is None:
             raise UnreadableError(f"it is damaged: {name[:80]} is missing")

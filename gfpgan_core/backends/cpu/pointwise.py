@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -15,8 +16,11 @@ from gfpgan_core.tiling import even_parts
 _PARTS_A_THREAD = 4  # so that a thread that was late has less to catch up with
 
 
-def _rows_of(height: int) -> list[tuple[int, int]]:
-    return even_parts(height, -(-height // (_PARTS_A_THREAD * max(1, threads.count))))
+def _run_by_rows(work: Callable[[int, tuple[int, int]], None], count: int, height: int) -> None:
+    """Call `work(n, (first_row, end_row))` for all rows of `count` images, in parallel."""
+    rows = even_parts(height, -(-height // (_PARTS_A_THREAD * max(1, threads.count))))
+    for n in range(count):
+        in_parallel(partial(work, n), rows)
 
 
 @threads.exclusive()
@@ -35,8 +39,7 @@ def convolve_1x1(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         np.matmul(samples, matrix, out=products)
         products += offset
 
-    for n in range(count):
-        in_parallel(partial(work, n), _rows_of(height))
+    _run_by_rows(work, count, height)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
@@ -57,8 +60,7 @@ def to_few_channels(image: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     def work(n: int, rows: tuple[int, int]) -> None:
         _project(pixels[n], matrices[n], offset, *rows, result[n])
 
-    for n in range(count):
-        in_parallel(partial(work, n), _rows_of(height))
+    _run_by_rows(work, count, height)
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
@@ -77,8 +79,7 @@ def scale_and_shift_half(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     def work(n: int, rows: tuple[int, int]) -> None:
         _scale_and_shift(pixels[n], factor[n], offset[n], *rows)
 
-    for n in range(len(pixels)):
-        in_parallel(partial(work, n), _rows_of(pixels.shape[1]))
+    _run_by_rows(work, *pixels.shape[:2])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
