@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+import upstream
 from torch import Tensor, nn
 
+from gfpgan_core import compat
 from gfpgan_core.errors import InputError
+from train.arcface import ArcFace
 from train.balance import image_gradient
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
 from train.discriminators import (
@@ -21,6 +24,11 @@ from train.features import PerceptualFeatures
 from train.optimize import discriminator_factor, discriminator_optimizer, rate_factor
 from train.projected import ProjectedDiscriminator, normalized
 from train.step import Crop, random_crop
+
+
+@pytest.fixture(autouse=True)
+def basicsr_imports() -> None:
+    compat.restore_functional_tensor()
 
 
 def _features() -> PerceptualFeatures:
@@ -223,3 +231,46 @@ def test_crops_lie_inside_and_the_whole_face_is_taken_where_there_is_no_room() -
     assert random_crop(256, 0, rng) == random_crop(256, 256, rng) == Crop(0, 0, 256)
     image = torch.arange(64.0).reshape(1, 1, 8, 8)
     assert Crop(2, 3, 2).of(image).flatten().tolist() == [19, 20, 27, 28]
+
+
+@pytest.mark.parametrize("size_px", [64, 128])
+def test_discriminators_equal_upstreams(size_px: int) -> None:
+    from basicsr.archs.stylegan2_arch import StyleGAN2Discriminator as Theirs
+
+    torch.manual_seed(0)
+    theirs = Theirs(size_px, channel_multiplier=1, narrow=0.25)
+    upstream.fill_zeros(theirs)
+    mine = StyleGAN2Discriminator(size_px, channel_multiplier=1, narrow=0.25)
+    mine.load_state_dict(theirs.state_dict(), strict=True)
+    image = torch.rand(4, 3, size_px, size_px) * 2 - 1
+    with upstream.cpu_activations():
+        expected = theirs(image)
+    assert torch.allclose(mine(image), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_component_discriminators_equal_upstreams() -> None:
+    from gfpgan.archs.gfpganv1_arch import FacialComponentDiscriminator
+
+    torch.manual_seed(0)
+    theirs = FacialComponentDiscriminator()
+    upstream.fill_zeros(theirs)
+    mine = ComponentDiscriminator()
+    mine.load_state_dict(theirs.state_dict(), strict=True)
+    crop = torch.rand(2, 3, 80, 80) * 2 - 1
+    ours_logits, ours_features = mine(crop)
+    with upstream.cpu_activations():
+        theirs_logits, theirs_features = theirs(crop, return_feats=True)
+    assert torch.allclose(ours_logits, theirs_logits, atol=1e-4)
+    for ours_feat, theirs_feat in zip(ours_features, theirs_features, strict=True):
+        assert torch.allclose(ours_feat, theirs_feat, atol=1e-4)
+
+
+def test_arcface_equals_upstreams() -> None:
+    from gfpgan.archs.arcface_arch import ResNetArcFace
+
+    torch.manual_seed(0)
+    theirs = ResNetArcFace("IRBlock", [2, 2, 2, 2], use_se=False).eval()
+    mine = ArcFace().eval()
+    mine.load_state_dict(theirs.state_dict(), strict=True)
+    gray = torch.rand(2, 1, 128, 128) * 2 - 1
+    assert torch.allclose(mine(gray), theirs(gray), atol=1e-4)

@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-import upstream
 from conftest import random_network
 from scipy.ndimage import gaussian_filter
 from torch import nn
@@ -300,6 +299,8 @@ def test_gradients_flow_only_where_they_should() -> None:
 
 def test_projected_and_patch_discriminators_learn_from_the_crop_alone() -> None:
     batch, loss_networks = _batch(), _loss_networks()
+    for network in loss_networks.learning().values():
+        network.eval()  # spectral norms would change from call to call
     crop = Crop(16, 8, 32)
     fakes = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     fakes[1, :, :, 16:48, 8:40] = fakes[0, :, :, 16:48, 8:40]
@@ -308,47 +309,4 @@ def test_projected_and_patch_discriminators_learn_from_the_crop_alone() -> None:
             discriminator_losses(fake, batch, loss_networks, nullcontext, crop) for fake in fakes
         )
     same = {name for name in first if torch.equal(first[name], second[name])}
-    assert same == {"projected", "patch"}
-
-
-@pytest.mark.parametrize("size_px", [64, 128])
-def test_discriminators_equal_upstreams(size_px: int) -> None:
-    from basicsr.archs.stylegan2_arch import StyleGAN2Discriminator as Theirs
-
-    torch.manual_seed(0)
-    theirs = Theirs(size_px, channel_multiplier=1, narrow=0.25)
-    upstream.fill_zeros(theirs)
-    mine = StyleGAN2Discriminator(size_px, channel_multiplier=1, narrow=0.25)
-    mine.load_state_dict(theirs.state_dict(), strict=True)
-    image = torch.rand(4, 3, size_px, size_px) * 2 - 1
-    with upstream.cpu_activations():
-        expected = theirs(image)
-    assert torch.allclose(mine(image), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_component_discriminators_equal_upstreams() -> None:
-    from gfpgan.archs.gfpganv1_arch import FacialComponentDiscriminator
-
-    torch.manual_seed(0)
-    theirs = FacialComponentDiscriminator()
-    upstream.fill_zeros(theirs)
-    mine = ComponentDiscriminator()
-    mine.load_state_dict(theirs.state_dict(), strict=True)
-    crop = torch.rand(2, 3, 80, 80) * 2 - 1
-    ours_logits, ours_features = mine(crop)
-    with upstream.cpu_activations():
-        theirs_logits, theirs_features = theirs(crop, return_feats=True)
-    assert torch.allclose(ours_logits, theirs_logits, atol=1e-4)
-    for ours_feat, theirs_feat in zip(ours_features, theirs_features, strict=True):
-        assert torch.allclose(ours_feat, theirs_feat, atol=1e-4)
-
-
-def test_arcface_equals_upstreams() -> None:
-    from gfpgan.archs.arcface_arch import ResNetArcFace
-
-    torch.manual_seed(0)
-    theirs = ResNetArcFace("IRBlock", [2, 2, 2, 2], use_se=False).eval()
-    mine = ArcFace().eval()
-    mine.load_state_dict(theirs.state_dict(), strict=True)
-    gray = torch.rand(2, 1, 128, 128) * 2 - 1
-    assert torch.allclose(mine(gray), theirs(gray), atol=1e-4)
+    assert {"projected", "patch"} <= same and "discriminator" not in same
