@@ -101,6 +101,7 @@ class Region:
     def of(
         face: RestoredFace, canvas_from_image: Transform, canvas_shape: tuple[int, ...]
     ) -> Region:
+        """Return the face's region, cut off at the canvas's borders."""
         canvas_from_crop = geometry.chain(
             canvas_from_image, geometry.inverse(face.crop.crop_from_image)
         )
@@ -124,6 +125,7 @@ class Region:
             yield rows, Region(self.x, self.y + top, (width, rows.stop - top), band_from_crop)
 
     def view(self, canvas: ImageU8) -> ImageU8:
+        """Return the region's pixels of the canvas: a view."""
         width, height = self.size_wh
         return canvas[self.y : self.y + height, self.x : self.x + width]
 

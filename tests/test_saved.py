@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hostile.weights import zip_file
+from hostile.weight_files import zip_file
 
 from gfpgan_core.errors import WeightsError
 from gfpgan_core.weights.saved import read_saved

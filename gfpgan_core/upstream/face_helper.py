@@ -89,6 +89,7 @@ class FaceHelper:
         self.keep(Faces())
 
     def set_upscale_factor(self, upscale_factor: float) -> None:
+        """Set the side of the result relative to the photo's."""
         self.upscale_factor = upscale_factor
 
     def __getattr__(self, name: str) -> Any:

@@ -79,7 +79,6 @@ class GFPGANer:
             detector: a name of `gfpgan_core.detect`, or a detector.
             mask: a name of `gfpgan_core.masks`.
             backend: a name of `gfpgan_core.backends`.
-            others: refused.
 
         Raises:
             TypeError: another argument.
