@@ -164,7 +164,7 @@ def test_networks_know_nothing_of_files() -> None:
     [
         "gfpgan_core.config, gfpgan_core.runtime, gfpgan_core.weights.releases",
         # These set the process up first: OpenMP reads its settings when torch is imported.
-        "gfpgan_core.__main__, gfpgan_core.upstream, train.__main__, scripts.train_stages",
+        "gfpgan_core.__main__, gfpgan_core.upstream.command, train.__main__, scripts.train_stages",
     ],
 )
 def test_what_runs_before_the_set_up_needs_no_torch(modules: str) -> None:

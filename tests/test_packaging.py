@@ -36,7 +36,7 @@ SCRIPTS = sorted(
 )
 
 
-@pytest.mark.parametrize("module", ["gfpgan_core", "train", *SCRIPTS])
+@pytest.mark.parametrize("module", ["gfpgan_core", "gfpgan_core.upstream", "train", *SCRIPTS])
 def test_documented_commands_start(module: str) -> None:
     result = _run_module(module, "--help")
     assert result.returncode == 0, result.stderr
