@@ -97,6 +97,8 @@ class WeightsFile:
 
     def read_at(self, start: int, size: int) -> bytes:
         """Return that many bytes, or those that there are."""
+        if not 0 <= start < self.size:  # a seek takes no number above 2^63
+            return b""
         self.file.seek(start)
         return self.file.read(max(0, min(size, self.size - start)))
 

@@ -45,6 +45,22 @@ def with_config(state: dict[str, Tensor], config: object) -> bytes:
     return save_safetensors(state, {"generator_config": text})
 
 
+def _with_offsets(data: bytes, offset: int) -> bytes:
+    """Return a zip archive whose directory says, in zip64's way, that its members begin there."""
+    first = data.index(b"PK\1\2")
+    directory, rest = bytearray(), data[first:]
+    count = 0
+    while rest.startswith(b"PK\1\2"):
+        name_bytes, extra_bytes, note_bytes = struct.unpack_from("<HHH", rest, 28)
+        entry = bytearray(rest[: 46 + name_bytes])
+        struct.pack_into("<HH", entry, 30, 12, 0)
+        struct.pack_into("<I", entry, 42, 0xFFFFFFFF)
+        directory += entry + struct.pack("<HHQ", 1, 8, offset)
+        rest, count = rest[46 + name_bytes + extra_bytes + note_bytes :], count + 1
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), first, 0)
+    return data[:first] + bytes(directory) + end
+
+
 def _zip_parts(data: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -105,6 +121,7 @@ def _foreign(state: dict[str, Tensor]) -> Iterator[Case]:
     yield Case("zip-big-endian", zip_file(pickled, records | {"byteorder": b"big"}))
     short = {name: data[:-1] if name == "data/0" else data for name, data in records.items()}
     yield Case("zip-short-record", zip_file(pickled, short))
+    yield Case("zip-members-beyond-any-file", _with_offsets(saved(state), 2**63))
     yield Case("zip-10000-members", zip_file(b"", {f"x{i}": b"" for i in range(10_000)}))
     yield Case("plain-pickle", pickle.dumps({"params": {"a": 1}}))
 
