@@ -1,4 +1,7 @@
-"""`python -m train --config FILE`: train, or resume, the run that a configuration describes."""
+"""`python -m train --config FILE`: train, or resume, the run that a configuration describes.
+
+`--upstream-config FILE` takes an option file of upstream's training instead.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,20 @@ from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import configure_process
 from train.config import TrainConfig, load_config
 from train.errors import TrainingError
+from train.upstream_config import load_upstream_config
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0, or 1 after a message on what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="YAML file, see configs/")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, help="YAML file, see configs/")
+    which.add_argument(
+        "--upstream-config",
+        type=Path,
+        metavar="FILE",
+        help="option file of upstream's training, such as options/train_gfpgan_v1.yml",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -52,7 +63,7 @@ def exit_status(work: Callable[[], None]) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = load_config(options.config, options.set)
+    config = _config(options)
     if options.dry_run:
         _describe(config)
         return
@@ -64,6 +75,16 @@ def _run(options: argparse.Namespace) -> None:
     weights = train(config)
     if options.export:
         _export(weights, options.export)
+
+
+def _config(options: argparse.Namespace) -> TrainConfig:
+    """Return the configuration of either form; of upstream's, print what became of each key."""
+    if options.config:
+        return load_config(options.config, options.set)
+    config, lines = load_upstream_config(options.upstream_config, options.set)
+    for line in lines:
+        print(f"# {line}")
+    return config
 
 
 def _describe(config: TrainConfig) -> None:

@@ -229,9 +229,18 @@ def load_config(path: Path, overrides: list[str]) -> TrainConfig:
         raise InputError(f"can't read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold `key: value` lines")
+    apply_overrides(values, overrides)
+    return from_dict(TrainConfig, values)
+
+
+def apply_overrides(values: dict[str, Any], overrides: list[str]) -> None:
+    """Replace values, in place, by `key.inner=value` texts.
+
+    Raises:
+        InputError: a text of another form.
+    """
     for override in overrides:
         _override(values, override)
-    return from_dict(TrainConfig, values)
 
 
 def _override(values: dict[str, Any], override: str) -> None:
