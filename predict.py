@@ -13,10 +13,11 @@ from cog import BaseRunner, Input, Path
 from gfpgan_core import images, serving
 from gfpgan_core.backends import compile_kernels
 from gfpgan_core.client_errors import errors_for_clients
-from gfpgan_core.config import RestoreOptions
+from gfpgan_core.config import AUTO_SCALE, RestoreOptions
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
 from gfpgan_core.pipeline import FaceRestorer
+from gfpgan_core.result import Restoration
 from gfpgan_core.runtime import best_device, configure_process
 from gfpgan_core.weights import hosted
 from gfpgan_core.weights.load import Network, load
@@ -69,7 +70,10 @@ class Predictor(BaseRunner):
             choices=["v1", "v1.2", "v1.3", "v1.4", "RestoreFormer", "compact"],
         ),
         scale: float = Input(
-            description="Size of the result relative to the photo", default=2, ge=0.25, le=8
+            description="Size of the result relative to the photo; 2 is lowered where it can't fit",
+            default=2,
+            ge=0.25,
+            le=8,
         ),
         background_upsampler: str = Input(
             description="What enlarges everything but the faces; `none` interpolates",
@@ -94,10 +98,13 @@ class Predictor(BaseRunner):
             choices=["auto", "png", "jpg", "webp"],
         ),
     ) -> Path:
-        """Return the restored photo, round(side * scale) pixels large."""
+        """Return the restored photo, round(side * scale) pixels large.
+
+        The default scale is the largest up to 2 that fits. The log says what else isn't as asked.
+        """
         with errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
             options = RestoreOptions(
-                scale=scale,
+                scale="auto" if scale == AUTO_SCALE else scale,
                 blend=blend,
                 background=background_upsampler,  # type: ignore[arg-type]
                 faces="center" if only_center_face else "all",
@@ -114,12 +121,19 @@ class Predictor(BaseRunner):
         _logger.info("restoring %dx%d px", photo.rgb.shape[1], photo.rgb.shape[0])
         file_format = images.chosen_format(photo, output_format)
         restoration = self._restorer_for(version).restore(photo, options)
+        self._report(restoration)
+        made = restoration.save(self.files.work_folder() / f"restored.{file_format}")
+        _logger.info("%.1f s", time.perf_counter() - started)
+        return self.files.publish(made, "restored")
+
+    def _report(self, restoration: Restoration) -> None:
+        """Tell what was found and what is not as expected: in the log, and as metrics."""
         for part, seconds in restoration.seconds.items():
             self.record_metric(f"{part}_seconds", round(seconds, 4))
-        self.record_metric("faces", len(restoration.faces))
-        made = restoration.save(self.files.work_folder() / f"restored.{file_format}")
-        _logger.info("%d faces, %.1f s", len(restoration.faces), time.perf_counter() - started)
-        return self.files.publish(made, "restored")
+        for name, number in restoration.counts().items():
+            self.record_metric(name, number)
+        for remark in restoration.remarks():
+            _logger.info("%s", remark)
 
     def _restorer_for(self, version: str) -> FaceRestorer:
         if self.own:

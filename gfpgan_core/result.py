@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfpgan_core import images
-from gfpgan_core.choose import LeftAlone
+from gfpgan_core.choose import LeftAlone, describe
 from gfpgan_core.detectors import Face
 from gfpgan_core.formats import FORMAT_OF_SUFFIX
 from gfpgan_core.images import ImageU8, Photo
@@ -45,6 +46,32 @@ class Restoration:
     """Whether the photo showed the combs of interlaced video, and still does in the result."""
     metadata: images.Metadata = field(default_factory=images.Metadata)
     """The photo's."""
+
+    def counts(self) -> dict[str, float]:
+        """Return what can be said of the result in numbers, by name."""
+        return {
+            "faces": len(self.faces),
+            "left_alone": len(self.left_alone),
+            "pages": self.pages,
+            "scale": self.scale,
+        }
+
+    def remarks(self) -> Iterator[str]:
+        """Yield in sentences what was found, and what the user may not expect."""
+        if self.pages > 1:
+            yield f"page {self.page} of {self.pages} was restored"
+        if self.is_interlaced:
+            yield "the photo shows the combs of interlaced video, which stay: deinterlace it first"
+        if self.is_scale_limited:
+            scale = f"{self.scale:g} times as large as the photo"
+            yield f"the result is {scale}: twice would be too large"
+        yield self.found()
+
+    def found(self) -> str:
+        """Return such as `2 faces, 1 left alone (1 too small)`."""
+        count = len(self.faces)
+        faces = f"{count} face{'s' * (count != 1)}" if count or not self.crops else "aligned"
+        return ", ".join(filter(None, [faces, describe(self.left_alone)]))
 
     def save(self, path: Path | str, *, keep_gps: bool = False) -> Path:
         """Write the image in the format of the path's suffix: png, jpg or webp.

@@ -36,6 +36,9 @@ class _Copy:
     is_interlaced: bool = False
     is_scale_limited: bool = False
 
+    def found(self) -> str:
+        return f"{len(self.faces)} faces"
+
     def format_for(self, wanted: str) -> str:
         return "png" if wanted == "auto" else wanted
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, SAMPLE
 
-from gfpgan_core import align, images, pipeline
+from gfpgan_core import choose, images, pipeline
 from gfpgan_core.__main__ import main
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS
@@ -148,9 +148,9 @@ def test_a_defect_in_one_photo_does_not_take_the_others_down(
     def broken_once(*arguments: Any) -> Any:
         if next(calls) == 1:
             raise ZeroDivisionError("division by zero")
-        return align.align(*arguments)
+        return choose.choose(*arguments)
 
-    monkeypatch.setattr(pipeline, "align", broken_once)
+    monkeypatch.setattr(pipeline, "choose", broken_once)
     assert _restore(tmp_path / "in", "--weights", tiny_weights, "--output", tmp_path / "out") == 1
     printed = capsys.readouterr()
     assert "b.png: FAILED: ZeroDivisionError: division by zero (a defect" in printed.err

@@ -105,6 +105,16 @@ def test_two_faces_one_and_none(server: Server, two_faces: ImageU8) -> None:
     assert photo.rgb.shape == (100, 140, 3) and (photo.rgb == (10, 90, 200)).all()
 
 
+def test_the_answer_holds_what_the_user_may_not_expect(server: Server, two_faces: ImageU8) -> None:
+    pages = [Image.fromarray(two_faces), Image.fromarray(two_faces[::-1])]
+    data = encoded(two_faces, "TIFF", save_all=True, append_images=pages)
+    answer = server.predict(data, scale=1, only_center_face=True)
+    _, metrics, _ = output(answer)
+    assert (metrics["pages"], metrics["scale"], metrics["left_alone"]) == (3, 1, 1)
+    logs = answer.json()["logs"]
+    assert "page 1 of 3 was restored" in logs and "1 face, 1 left alone (1 not chosen)" in logs
+
+
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 4])
 def test_scale_is_exact_for_small_images_too(
     server: Server, portrait: ImageU8, scale: float

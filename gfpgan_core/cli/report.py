@@ -154,14 +154,8 @@ class Report:
     def restored(self, source: Path, result: Restoration, files: list[Path]) -> None:
         """Count a photo, and say what was found and written: the result first, then its faces."""
         self.tally.restored += 1
-        count = len(result.faces)
-        found = f"{count} face{'s' * (count != 1)}" if count or not result.crops else "aligned"
-        if result.left_alone:
-            from gfpgan_core.choose import describe  # imports torch: --help doesn't wait for it
-
-            found = f"{found}, {describe(result.left_alone)}"
         seconds = sum(result.seconds.values())
-        parts = ", ".join([*_particulars(result), found, f"{seconds:.1f} s"])
+        parts = ", ".join([*_particulars(result), result.found(), f"{seconds:.1f} s"])
         self._photo_line(f"{source}: {parts} -> {files[0]}", self.output)
 
     def failed(self, source: Path | str, text: str) -> None:
