@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cog
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,7 +35,10 @@ class _Restorer:
         width, height = photo.rgb.shape[1], photo.rgb.shape[0]
         options.output_size_wh(width, height)
         scale = options.scale_for(width, height)
-        about = {"scale": scale, "is_scale_limited": options.scale == "auto" and scale < 2}
+        about: dict[str, Any] = {
+            "scale": scale,
+            "is_scale_limited": options.scale == "auto" and scale < 2,
+        }
         about |= {"page": photo.page, "pages": photo.pages} | self.result
         return Restoration(photo.rgb, None, photo.format, [_FACE], [], [], **about)
 
@@ -53,9 +57,11 @@ class _Run:
         return self.predictor.files.folder
 
     def __call__(self, img: Path, scale: float = 2) -> Photo:
-        inputs = {"version": "compact", "background_upsampler": "none", "blend": 1}
-        switches = {"only_center_face": False, "aligned": False, "output_format": "auto"}
-        return images.read(Path(self.predictor.run(img=img, scale=scale, **inputs, **switches)))
+        others: dict[str, Any] = {
+            **{"version": "compact", "background_upsampler": "none", "output_format": "auto"},
+            **{"blend": 1, "only_center_face": False, "aligned": False},
+        }
+        return images.read(Path(self.predictor.run(img=cog.Path(img), scale=scale, **others)))
 
 
 @pytest.fixture
