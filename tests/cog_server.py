@@ -21,17 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from conftest import ROOT
+from conftest import HANG_S, ROOT
 from PIL import Image
 
 from gfpgan_core import images
 from gfpgan_core.images import ImageU8
 from scripts.serve import command
 from scripts.serve import environment as serve_environment
-
-# To end a hang; a busy machine takes long to import torch.
-_TIMEOUT_S = 300
-
 
 # Options of the command line, paths of the server, its code.
 LEAKS = re.compile(r" --\w|/tmp|/src|\w\.pth|Traceback|\w+\.py\b")
@@ -71,12 +67,12 @@ class Server:
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
         )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=_TIMEOUT_S)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=HANG_S)
         self.health = self._wait()
 
     def _wait(self) -> dict[str, Any]:
         """The answer of /health-check once the server is ready, or has failed to be."""
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
                 health: dict[str, Any] = self.client.get("/health-check").json()
@@ -96,7 +92,7 @@ class Server:
 
     def post(self, path: str, inputs: dict[str, Any]) -> httpx.Response:
         """The answer, after the slot is free: Cog frees it a moment after the answer before."""
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while True:
             response = self.client.post(path, json={"input": inputs})
             if response.status_code != 409 or time.monotonic() > deadline:
@@ -113,7 +109,7 @@ class Server:
 
     def start(self, path: str, inputs: dict[str, Any]) -> None:
         """Start one under a name of its own, such as /predictions/name, without waiting."""
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while True:
             response = self.client.put(
                 path, json={"input": inputs}, headers={"Prefer": "respond-async"}
@@ -125,7 +121,7 @@ class Server:
 
     def wait_until_free(self) -> None:
         """Wait until the slot of the last prediction is free."""
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while self.client.get("/health-check").json()["status"] == "BUSY":
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -140,7 +136,7 @@ class Server:
 
     def wait_for_log(self, text: str, start: int = 0) -> None:
         """Wait until a text stands in the log behind a position."""
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while text not in self.log.read_text()[start:]:
             assert time.monotonic() < deadline and self.process.poll() is None, text
             time.sleep(0.05)
@@ -163,7 +159,7 @@ class Server:
         self.client.close()
         self.process.terminate()
         try:
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=HANG_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
 

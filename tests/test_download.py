@@ -154,7 +154,7 @@ def test_two_processes_at_once_download_once(server: FileServer, tmp_path: Path)
     processes = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    paths = {process.communicate(timeout=120)[0].strip() for process in processes}
+    paths = {process.communicate(timeout=HANG_S)[0].strip() for process in processes}
     assert paths == {str(cache_folder() / "model.pth")}
     assert server.requests == 1
 

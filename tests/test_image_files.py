@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, TiffImagePlugin
+from hostile.pictures import with_elements
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from gfpgan_core import bounds, images
 from gfpgan_core.errors import InputError
@@ -107,6 +108,19 @@ def test_lab_is_converted() -> None:
     lab = Image.new("LAB", (32, 32), (139, 128 + 80, 128 + 70))
     red = images.decode(_bytes(lab, "TIFF")).rgb[9, 9].astype(int)
     assert red[0] > 245 and red[1] < 25 and red[2] < 25
+
+
+def test_a_profiles_chain_of_elements_is_passed_over() -> None:
+    """It would darken the photo, and each of its elements takes time."""
+    image = Image.fromarray(COLOR)
+    chained = with_elements(1)
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(chained)), ImageCms.createProfile("sRGB"), "RGB", "RGB"
+    )
+    applied = np.asarray(ImageCms.applyTransform(image, transform))
+    assert np.abs(applied.astype(int) - COLOR).max() > 5  # the library sees it
+    found = images.decode(_bytes(image, "TIFF", icc_profile=chained)).rgb
+    assert np.abs(found.astype(int) - COLOR).max() <= 1
 
 
 def test_a_16_bit_gray_key_is_transparent() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import PORTRAIT, ROOT
+from conftest import HANG_S, PORTRAIT, ROOT
 from PIL import Image
 
 from gfpgan_core.__main__ import main
@@ -85,7 +85,7 @@ def server(clone: Path) -> Iterator[None]:
             pytest.skip("port 5000 is taken on this machine")
     script = f"{_ACTIVATE} && make serve"
     process = subprocess.Popen(["bash", "-c", script], cwd=clone, start_new_session=True)
-    deadline = time.monotonic() + 300  # to end a hang
+    deadline = time.monotonic() + HANG_S
     try:
         while _health() != "READY":
             assert process.poll() is None and time.monotonic() < deadline
@@ -93,7 +93,7 @@ def server(clone: Path) -> Iterator[None]:
         yield
     finally:  # else it outlives the tests, and keeps the port
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(HANG_S)
 
 
 def _health() -> str:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import HANG_S
 
 from gfpgan_core import bounds
 from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 from gfpgan_core.serving import RequestFiles
-
-_TIMEOUT_S = 60
 
 
 def _files(folder: Path) -> list[str]:
@@ -120,7 +119,7 @@ def test_a_last_result_goes_after_a_while(tmp_path: Path, monkeypatch: pytest.Mo
         made = files.work_folder() / "picture.png"
         made.write_bytes(b"result")
         files.publish(made, "restored")
-    deadline = time.monotonic() + _TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while _files(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -134,7 +133,7 @@ class _Slow(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         self.begun.set()
-        self.may_end.wait(_TIMEOUT_S)
+        self.may_end.wait(HANG_S)
         return b""
 
 
@@ -146,11 +145,11 @@ def test_nothing_goes_while_another_input_is_still_fetched(
     slow = _Slow()
     thread = threading.Thread(target=_receive, args=(files, slow, monkeypatch))
     thread.start()
-    assert slow.begun.wait(_TIMEOUT_S)
+    assert slow.begun.wait(HANG_S)
     files.remove_if_idle()
     kept = first.exists()
     slow.may_end.set()
-    thread.join(_TIMEOUT_S)
+    thread.join(HANG_S)
     files.remove_if_idle()
     assert kept and _files(tmp_path) == []
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from gfpgan_core.bounds import MAX_PROFILE_BYTES
 from gfpgan_core.errors import InputError
 from gfpgan_core.images.photo import ImageU8
+from gfpgan_core.images.profile import without_elements
 
 _BAND_PIXELS = 2**21
 _EXIF_ORIENTATION = 0x0112
@@ -148,7 +149,7 @@ def _srgb_converter(image: Image.Image) -> Callable[[Image.Image], ImageU8]:
     source: ImageCms.ImageCmsProfile | None = None
     if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            source = ImageCms.ImageCmsProfile(io.BytesIO(without_elements(profile)))
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             source = None
     if mode == "LAB" and source is None:

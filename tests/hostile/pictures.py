@@ -8,13 +8,14 @@ import importlib.util
 import io
 import lzma
 import random
+import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image, ImageCms, features
 
 PICTURES_OF_A_SEED = 40
 ARCHIVES_OF_A_SEED = 35
@@ -23,6 +24,7 @@ ARCHIVES_OF_A_SEED = 35
 def pictures() -> Iterator[tuple[str, bytes]]:
     """Name and content of each; the same ones each time."""
     yield from _large_pictures()
+    yield from _costly_profiles()
     for number, (name, data) in enumerate(_good_pictures()):
         for change in range(PICTURES_OF_A_SEED):
             yield f"{name}-{change}", damaged(data, random.Random(1000 * number + change))
@@ -112,6 +114,35 @@ def _large_pictures() -> Iterator[tuple[str, bytes]]:
     bmp = bytearray(_saved(Image.new("P", (16, 16)), "BMP"))
     bmp[18:26], bmp[30:34] = (8000).to_bytes(4, "little") * 2, (1).to_bytes(4, "little")
     yield "rle", bytes(bmp[:1078]) + b"\x01\x01\0\0" * 4000 + b"\0\x01"
+
+
+def with_elements(count: int, *, shared: bool = False) -> bytes:
+    """sRGB's profile with a chain of `count` elements beside it, each a gamma of 1.1."""
+    base = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = int.from_bytes(base[128:132], "big")
+    curve = b"curf\0\0\0\0\0\1\0\0parf" + bytes(8) + struct.pack(">4f", 1.1, 1, 0, 0)
+    element = b"cvst\0\0\0\0\0\3\0\3" + struct.pack(">II", 36, len(curve)) * 3 + curve
+    first = 16 + 8 * count
+    places = [first + (0 if shared else len(element) * n) for n in range(count)]
+    chain = b"mpet\0\0\0\0\0\3\0\3" + struct.pack(">I", count)
+    chain += b"".join(struct.pack(">II", place, len(element)) for place in places)
+    chain += element * (1 if shared else count)
+    table = bytearray(base[132 : 132 + 12 * tags])
+    for at in range(4, len(table), 12):  # one row more comes before what these lead to
+        struct.pack_into(">I", table, at, struct.unpack_from(">I", table, at)[0] + 12)
+    body = base[132 + 12 * tags :] + bytes(-len(base) % 4)
+    table += struct.pack(">4sII", b"D2B0", 144 + 12 * tags + len(body), len(chain))
+    whole = base[:128] + struct.pack(">I", tags + 1) + table + body + chain
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
+def _costly_profiles() -> Iterator[tuple[str, bytes]]:
+    grey = Image.new("RGB", (64, 64), (90, 90, 90))
+    for name, profile in {
+        "profile-of-8000-elements": with_elements(8000),
+        "profile-of-one-element-100000-times": with_elements(100_000, shared=True),
+    }.items():
+        yield name, _saved(grey, "TIFF", icc_profile=profile)
 
 
 def _tar(members: dict[str, bytes], **options: Any) -> bytes:
