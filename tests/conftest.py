@@ -28,6 +28,8 @@ SAMPLE = ROOT / "assets" / "sample_degraded.jpg"
 PORTRAIT = ROOT / "assets" / "sample.jpg"
 
 TINY = GeneratorConfig(face_size_px=64, channel_multiplier=1, narrow=0.125, style_features=64)
+# For what takes time with each layer, such as a conversion.
+TINIEST = dataclasses.replace(TINY, face_size_px=16)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 import upstream
-from conftest import ROOT, SAMPLE, random_network
+from conftest import SAMPLE, TINIEST, random_network
 from torch import Tensor, nn
 
 from gfpgan_core import backends, images
+from gfpgan_core.__main__ import main
 from gfpgan_core.backends import load_backend, openvino
 from gfpgan_core.backends.cpu import layers, winograd
 from gfpgan_core.backends.cpu.threads import threads
@@ -23,6 +22,7 @@ from gfpgan_core.backends.gpu import GpuRunner
 from gfpgan_core.config import GeneratorConfig, NetworkConfig, RestoreFormerConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.weights.checkpoint import save_safetensors
 from gfpgan_core.weights.load import build
 from gfpgan_core.weights.releases import RELEASES
 
@@ -91,11 +91,18 @@ def test_every_release_runs_on_every_back_end(backend: str, config: NetworkConfi
     assert (found - expected).norm() < 1e-4 * expected.norm()
 
 
-def test_the_compiled_back_end_gives_upstreams_pictures() -> None:
+@pytest.fixture(scope="module")
+def tiniest_theirs_and_ours() -> tuple[nn.Module, GFPGAN]:
     theirs = upstream.generator("clean", size=16, channel_multiplier=1, narrow=0.125)
-    config = GeneratorConfig(face_size_px=16, channel_multiplier=1, narrow=0.125)
-    ours = GFPGAN(config).eval().requires_grad_(False)
+    ours = GFPGAN(dataclasses.replace(TINIEST, style_features=512)).eval().requires_grad_(False)
     ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def test_the_compiled_back_end_gives_upstreams_pictures(
+    tiniest_theirs_and_ours: tuple[nn.Module, GFPGAN],
+) -> None:
+    theirs, ours = tiniest_theirs_and_ours
     lq = _faces(16, 3)
     expected = upstream.run(theirs, lq)[0]
     run = GpuRunner(ours, "cpu", compiled=True)  # its path, without a GPU
@@ -104,15 +111,15 @@ def test_the_compiled_back_end_gives_upstreams_pictures() -> None:
 
 
 def test_bf16_stays_near_where_the_processor_has_it(
-    theirs_and_ours: tuple[nn.Module, GFPGAN],
+    tiniest_theirs_and_ours: tuple[nn.Module, GFPGAN],
 ) -> None:
-    theirs, ours = theirs_and_ours
+    theirs, ours = tiniest_theirs_and_ours
     try:
         run = load_backend(ours, "openvino-bf16")
     except InputError as error:
         pytest.skip(str(error))
-    expected = upstream.run(theirs, _faces(64, 1))[0]
-    difference = run(_faces(64, 1)) - expected
+    expected = upstream.run(theirs, _faces(16, 1))[0]
+    difference = run(_faces(16, 1)) - expected
     assert difference.square().mean().sqrt() < 0.02 * expected.std()
 
 
@@ -151,13 +158,13 @@ def test_openvinos_model_is_converted_once_and_anew_for_other_weights(
         original(network, path)
 
     monkeypatch.setattr(openvino, "_save_openvino", spied)
-    network = random_network(1).requires_grad_(False)
-    lq = _faces(64, 1)
+    network = random_network(1, TINIEST).requires_grad_(False)
+    lq = _faces(16, 1)
     first = load_backend(network, "openvino")(lq)
     again = load_backend(network, "openvino")(lq)
     assert len(converted) == 1
     assert torch.equal(first, again)
-    other = load_backend(random_network(2).requires_grad_(False), "openvino")(lq)
+    other = load_backend(random_network(2, TINIEST).requires_grad_(False), "openvino")(lq)
     assert len(converted) == 2
     assert not torch.allclose(first, other, atol=0.01)
 
@@ -216,13 +223,13 @@ def test_the_gpu_gives_the_cpus_pictures() -> None:
         assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
-def test_the_command_line_takes_a_back_end(tmp_path: Path, tiny_weights: Path) -> None:
+def test_the_command_line_takes_a_back_end(tmp_path: Path) -> None:
+    save_safetensors(random_network(3, TINIEST), tmp_path / "weights.safetensors")
     written = {}
     for backend in ("torch", "openvino"):
-        command = [sys.executable, "-m", "gfpgan_core", "restore", str(SAMPLE), "--format", "png"]
-        command += ["--weights", str(tiny_weights), "--output", str(tmp_path / backend)]
-        command += ["--backend", backend, "--aligned"]
-        subprocess.run(command, check=True, cwd=ROOT)
+        command = ["restore", str(SAMPLE), "--format", "png", "--backend", backend, "--aligned"]
+        command += ["--weights", str(tmp_path / "weights.safetensors")]
+        assert main([*command, "--output", str(tmp_path / backend)]) == 0
         (path,) = (tmp_path / backend).glob("*.png")
         written[backend] = images.read_rgb(path).astype(np.int16)
     assert np.abs(written["torch"] - written["openvino"]).max() <= 1

@@ -51,7 +51,6 @@ def _config(folder: Path) -> TrainConfig:
         discriminators=DiscriminatorConfig(narrow=0.125, component_narrow=0.125, warmup_steps=2),
         losses=full_losses(_features(folder), identity=0.1, identity_weights=_identity(folder)),
         steps=STEPS,
-        batch_size=4,
         workers=1,
         device="cpu",
         validate_every_steps=10,

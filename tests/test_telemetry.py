@@ -25,9 +25,9 @@ load_detector("centerface").raw([np.zeros((64, 64, 3), np.uint8)], 0.5)
 import importlib.util
 if importlib.util.find_spec("openvino"):
     sys.path.insert(0, "tests")
-    from conftest import random_network
+    from conftest import TINIEST, random_network
     from gfpgan_core.backends import load_backend
-    load_backend(random_network(1), "openvino")
+    load_backend(random_network(1, TINIEST), "openvino")
     print("openvino ran")
 print("onnxruntime ran")
 """
@@ -67,7 +67,16 @@ def _run(code: str, folder: Path, *, traced: bool) -> subprocess.CompletedProces
         environment.pop(variable, None)
     command = [sys.executable, "-c", code, str(folder / "results")]
     if traced:
-        strace = ["strace", "-f", "-q", "-e", "trace=network", "-o", str(folder / "trace")]
+        strace = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-q",
+            "-e",
+            "trace=network",
+            "-o",
+            str(folder / "trace"),
+        ]
         command = ["unshare", "-rn", *strace, *command]
     return subprocess.run(
         command,
