@@ -81,7 +81,7 @@ def test_files_are_told_by_their_content_and_hidden_ones_passed_over(
             found = open_faces(tmp_path / source)
         assert found.names == ("a.jpg", "b.jfif", "sub/c.mpo", "without_suffix")
         assert all(found.read(name) == data for name in found.names)
-        assert "3 hidden" in caplog.text and "1 no images (notes.txt)" in caplog.text
+        assert "3 hidden" in caplog.text and "1 not an image (notes.txt)" in caplog.text
 
 
 @pytest.mark.parametrize("decode", [True, False])

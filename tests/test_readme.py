@@ -34,8 +34,27 @@ _LEFT_OUT = {
     "curl ": "needs the server of the command before; tests/test_cog_train.py sends the same",
     "make serve TRAIN": "as `make serve`; tests/test_cog_train.py trains over it",
     "GFPGAN_WEIGHTS_DIR=weights ": "downloads 500 MB into the project: `fetch` itself is tried",
+    "pip install": "changes the environment that runs the tests",
+    "make soak": "sends 2,000 requests; tests/test_soak.py runs its parts",
+    "make bench": "takes half an hour, and wants the machine for itself",
+    "make train-compact": "takes days; tests/test_stages.py runs it with tiny networks",
+    "make train-smoke": "runs tests/test_smoke.py, which the suite runs as well",
+    "accelerate launch": "tests/test_stages.py trains with several processes",
+    "torchrun": "tests/test_stages.py trains with several processes",
+    "python -m scripts.benchmark_gpu": "needs a GPU",
+    "python -m scripts.evaluate": "takes a minute; tests/test_stages.py runs it",
 }
 _NEEDS_A_DOWNLOAD = ("python -m gfpgan_core fetch", "python -m train --config configs/finetune")
+
+# A user's own, small.
+_CONFIGURATION = """
+run_folder: runs/own
+train_faces: FACES
+generator: {face_size_px: 64, narrow: 0.125, channel_multiplier: 1, residual: true}
+discriminators: {narrow: 0.125, component_narrow: 0.125, channel_multiplier: 1}
+losses: {pixel: 1.0, pyramid: 0, perceptual: 0, style: 0, adversarial: 0,
+  component_adversarial: 0, component_style: 0, identity: 0, r1: 0}
+"""
 
 
 def _commands() -> list[str]:
@@ -44,6 +63,15 @@ def _commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [command for line in lines if (command := re.sub(r"\s+#.*", "", line).strip())]
+
+
+def _commands_in_sentences() -> list[str]:
+    """Those in running text; FILE and FACES in them are a configuration and a folder of faces."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL)
+    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
+    programs = ("python -", "make ", "pip ", "accelerate ", "torchrun ", "gfpgan ")
+    return sorted({span for span in spans if span.startswith(programs)} - set(_commands()))
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +96,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Itera
             ("holiday/a.jpg", 128),
             ("holiday/may/b.jpg", 128),
             ("photos/a.jpg", 800),
+            ("FACES/a.jpg", 256),
+            ("FACES/b.jpg", 256),
         ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             portrait.resize((side_px, side_px)).save(folder / name)
+    (folder / "FILE").write_text(_CONFIGURATION, encoding="utf-8")
     # What the training, which needs a download, would have written.
     shutil.copy(tiny_weights, folder / "own.safetensors")
     yield folder
@@ -124,7 +155,7 @@ def test_the_readme_activates_the_environment_before_it_is_needed() -> None:
     assert commands.count(_ACTIVATE) == 1
 
 
-@pytest.mark.parametrize("command", _commands())
+@pytest.mark.parametrize("command", [*_commands(), *_commands_in_sentences()])
 def test_the_command_works_as_it_stands(
     command: str, clone: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -140,7 +171,8 @@ def test_the_command_works_as_it_stands(
         request.getfixturevalue("server")
         if command == "make serve":
             return
-    is_active = _commands().index(command) > _commands().index(_ACTIVATE)
+    before = _commands()[: _commands().index(_ACTIVATE) + 1]
+    is_active = command not in before
     script = f"{_ACTIVATE} && {command}" if is_active else command
     result = subprocess.run(
         ["bash", "-c", script], cwd=clone, capture_output=True, text=True, check=False

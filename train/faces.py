@@ -124,16 +124,17 @@ def open_faces(path: Path, *, without: Path | None = None) -> Faces:
     """
     kind = _kind_of(path)
     found: list[str] = []
-    passed_over: dict[str, list[str]] = {"hidden": [], "no images": []}
+    passed_over: dict[str, list[str]] = {"hidden": [], "not images": []}
     for name, head in _entries(path, kind, without):
         if is_hidden(name):
             passed_over["hidden"].append(name)
         elif kind == "lmdb" or has_image_suffix(name) or kind_of(head) is not None:
             found.append(name)
         elif PurePosixPath(name).name not in _OWN_FILES:
-            passed_over["no images"].append(name)
+            passed_over["not images"].append(name)
     for reason, names in passed_over.items():
         if names:
+            reason = "not an image" if (reason, len(names)) == ("not images", 1) else reason
             _logger.info("passed over in %s: %d %s (%s)", path, len(names), reason, some_of(names))
     if not found:
         raise InputError(
