@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,18 +75,22 @@ def metadata_of(image: Image.Image) -> Metadata:
     try:
         exif = image.getexif()
         groups = (
-            _sound(exif, _MAIN_TAGS),
-            _sound(exif.get_ifd(ExifTags.IFD.Exif), _CAMERA_TAGS),
-            _sound(exif.get_ifd(ExifTags.IFD.GPSInfo), _GPS_TAGS),
+            _sound(exif, _MAIN_TAGS, None),
+            _sound(exif.get_ifd(ExifTags.IFD.Exif), _CAMERA_TAGS, ExifTags.IFD.Exif),
+            _sound(exif.get_ifd(ExifTags.IFD.GPSInfo), _GPS_TAGS, ExifTags.IFD.GPSInfo),
         )
     except Exception:  # broken EXIF data makes Pillow raise whatever there is
         return Metadata(profile=profile)
     return Metadata(*groups, profile)
 
 
-def _sound(tags: Any, wanted: tuple[int, ...]) -> dict[int, Any]:
+def _sound(tags: Any, wanted: tuple[int, ...], directory: int | None) -> dict[int, Any]:
     found = {tag: _plain(tags[tag]) for tag in wanted if tag in tags}
-    return {tag: value for tag, value in found.items() if _is_sound(value) and _fits(tag, value)}
+    return {
+        tag: value
+        for tag, value in found.items()
+        if _is_sound(value) and _fits(tag, value, directory)
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -107,12 +112,20 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _fits(tag: int, value: Any) -> bool:
-    """Whether Pillow can write the value: a stranger's file may give a text where a number goes."""
+def _fits(tag: int, value: Any, directory: int | None) -> bool:
+    """Whether Pillow can write the value: a stranger's file may give a text where a number goes.
+
+    In its own directory: in another one the same number means another tag, of another type.
+    """
     exif = Image.Exif()
-    exif[tag] = value
+    if directory is None:
+        exif[tag] = value
+    else:
+        exif[directory] = {tag: value}
     try:
-        exif.tobytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of too many values, say
+            exif.tobytes()
     except Exception:
         return False
     return True
