@@ -50,9 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
             enhancer.enhance(bgr)
             whole.append(time.process_time() - started)
     shares = [w / i - 1 for w, i in zip(whole[1:], inner[1:], strict=True)]  # the first warms up
-    print(
-        f"restore {statistics.median(inner[1:]):.3f} s, enhance {statistics.median(whole[1:]):.3f} s"
-    )
+    seconds = statistics.median(inner[1:]), statistics.median(whole[1:])
+    print(f"restore {seconds[0]:.3f} s, enhance {seconds[1]:.3f} s")
     print(f"enhance's own share: {100 * statistics.median(shares):.2f} % of restore")
 
 
