@@ -9,7 +9,7 @@ import skimage.data
 import torch
 from conftest import real_weights
 
-from gfpgan_core import geometry
+from gfpgan_core import detect, geometry
 from gfpgan_core.choose import choose, describe, select
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.detect import Detection, FaceDetector, is_duplicate, load_detector
@@ -212,6 +212,22 @@ def test_a_low_score_needs_the_close_ups_to_agree(
     assert [f.score for f in found.doubtful] == [score] * (not is_face)
     if is_face and close_up:
         assert found.faces[0].close_up_score == close_up
+
+
+@pytest.mark.parametrize(
+    ("score", "close_up", "is_face"),
+    [(0.91, None, False), (0.5, 0.48, False), (0.65, 0.66, True), (1.0, 1.0, True)],
+)
+def test_retinaface_is_never_sure_without_close_ups(
+    score: float, close_up: float | None, is_face: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a shoe, the paper bag and a half-hidden profile in photos."""
+    landmarks = geometry.TEMPLATE_LANDMARKS * 0.2 + 100
+    fake = _looks(Face(np.array([110.0, 110, 190, 200]), landmarks, score), close_up)
+    monkeypatch.setattr(detect, "ensure_present", lambda file: Path(file.name))
+    monkeypatch.setattr(detect, "retinaface", lambda *_: fake.raw)
+    found = load_detector("retinaface-mobilenet").find(np.zeros((300, 300, 3), np.uint8))
+    assert (len(found.faces), len(found.doubtful)) == (is_face, not is_face)
 
 
 def _aligned(portrait: ImageU8, side: int) -> tuple[ImageU8, np.ndarray]:
