@@ -13,7 +13,7 @@ from cog import BaseRunner, Input, Path
 from gfpgan_core import images, serving
 from gfpgan_core.backends import compile_kernels
 from gfpgan_core.client_errors import errors_for_clients
-from gfpgan_core.config import AUTO_SCALE, RestoreOptions
+from gfpgan_core.config import AUTO_SCALE, RestoreOptions, parse_faces
 from gfpgan_core.detect import load_detector
 from gfpgan_core.masks import load_masker
 from gfpgan_core.pipeline import FaceRestorer
@@ -86,6 +86,14 @@ class Predictor(BaseRunner):
             ge=0,
             le=1,
         ),
+        auto_blend: bool = Input(
+            description="As much of each restored face as its damage asks for, whatever `blend` is",
+            default=False,
+        ),
+        faces: str = Input(
+            description="`all`, `largest`, `center`, or numbers from left to right such as `1,3`",
+            default="all",
+        ),
         only_center_face: bool = Input(
             description="Restore only the face nearest to the photo's center", default=False
         ),
@@ -105,9 +113,9 @@ class Predictor(BaseRunner):
         with errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
             options = RestoreOptions(
                 scale="auto" if scale == AUTO_SCALE else scale,
-                blend=blend,
+                blend="auto" if auto_blend else blend,
                 background=background_upsampler,  # type: ignore[arg-type]
-                faces="center" if only_center_face else "all",
+                faces="center" if only_center_face else parse_faces(faces),
                 aligned=aligned,
             )
             return Path(self._restore(img, version, options, output_format))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,18 @@ from typing import Literal
 
 import numpy as np
 
-from gfpgan_core.config import FaceChoice, RestoreOptions
-from gfpgan_core.detect import Detection
+from gfpgan_core import geometry
+from gfpgan_core.bounds import MIN_SIDE_PX
+from gfpgan_core.config import Box, FaceChoice, RestoreOptions
+from gfpgan_core.detect import Detection, Detector, deduplicate
 from gfpgan_core.detectors import Face
+from gfpgan_core.errors import InputError
+from gfpgan_core.images import ImageU8
 
-Reason = Literal["doubtful", "too small", "not chosen"]
+Reason = Literal["doubtful", "too small", "too large", "not chosen"]
+
+# Of its size, around a box that somebody drew on a face: detectors expect a whole head.
+_BOX_MARGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,22 +30,94 @@ class LeftAlone:
 
     face: Face
     reason: Reason
-    """`doubtful`: it didn't look like a face close up; `too small`: below the smallest eye
-    distance; `not chosen`: only one face was asked for."""
+    """`doubtful`: it didn't look like a face close up; `too small`, `too large`: beyond the eye
+    distances that were asked for; `not chosen`: others were asked for."""
+
+
+def find(detector: Detector, image: ImageU8, options: RestoreOptions) -> Detection:
+    """Find the faces, in the whole photo or in the boxes that are given, and number them.
+
+    Numbers follow the left sides of the boxes; what is doubtful has none.
+
+    Raises:
+        InputError: a box lies outside of the photo, or shows no face.
+    """
+    if not options.boxes:
+        found = detector.find(image, options.min_score)
+    else:
+        faces = [_find_in(box, detector, image, options.min_score) for box in options.boxes]
+        found = Detection(deduplicate(faces))
+    ordered = sorted(found.faces, key=lambda face: float(face.box_xyxy[0]))
+    numbered = [dataclasses.replace(face, number=n) for n, face in enumerate(ordered, 1)]
+    return Detection(numbered, found.doubtful)
+
+
+def _find_in(box: Box, detector: Detector, image: ImageU8, min_score: float) -> Face:
+    """Return the best face whose middle lies in the box, looked for in it and close around it."""
+    given = np.array(box)
+    named = ", ".join(f"{side:g}" for side in box)
+    limit = np.array([image.shape[1], image.shape[0]] * 2)
+    if not (given >= 0).all() or not (given <= limit).all():
+        raise InputError(
+            f"the box {named} is not inside of the photo, which is {limit[0]}x{limit[1]} px"
+        )
+    margin = np.tile((given[2:] - given[:2]) * _BOX_MARGIN, 2) * (-1, -1, 1, 1)
+    left, top, right, bottom = np.clip(np.rint(given + margin), 0, limit).astype(int)
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    moved = geometry.translation(left, top)
+    found = detector.find(part, min_score).faces if min(part.shape[:2]) >= MIN_SIDE_PX else []
+    faces = [
+        dataclasses.replace(
+            face.moved(moved), close_up_score=face.close_up_score, is_placed=face.is_placed
+        )
+        for face in found
+    ]
+    inside = [face for face in faces if _is_in(face.landmarks.mean(axis=0), given)]
+    if not inside:
+        raise InputError(f"the box {named} shows no face: draw it around the whole face")
+    return max(inside, key=lambda face: face.score)
+
+
+def _is_in(point: geometry.Points, box: geometry.Points) -> bool:
+    return bool((point >= box[:2]).all() and (point <= box[2:]).all())
 
 
 def choose(
     found: Detection, options: RestoreOptions, size_wh: tuple[int, int]
 ) -> tuple[list[Face], list[LeftAlone]]:
-    """Return the faces to restore, and those to leave alone. `size_wh` is the photo's."""
-    smallest = options.min_eye_distance_px
-    large = [face for face in found.faces if face.eye_distance_px >= smallest]
-    chosen = select(large, options.faces, size_wh)
-    small = [face for face in found.faces if face.eye_distance_px < smallest]
-    others = [face for face in large if not any(face is one for one in chosen)]
+    """Return the faces to restore, and those to leave alone. `size_wh` is the photo's.
+
+    Raises:
+        InputError: a face is asked for by a number that no face has.
+    """
+    if isinstance(options.faces, tuple):
+        return _numbered(found, options.faces)
+    of_size, others = [], []
+    for face in found.faces:
+        if face.eye_distance_px < options.min_eye_distance_px:
+            others.append(LeftAlone(face, "too small"))
+        elif face.eye_distance_px > options.max_eye_distance_px:
+            others.append(LeftAlone(face, "too large"))
+        else:
+            of_size.append(face)
+    chosen = select(of_size, options.faces, size_wh)
+    not_chosen = [face for face in of_size if not any(face is one for one in chosen)]
     return chosen, [
-        *(LeftAlone(face, "not chosen") for face in others),
-        *(LeftAlone(face, "too small") for face in small),
+        *(LeftAlone(face, "not chosen") for face in not_chosen),
+        *others,
+        *(LeftAlone(face, "doubtful") for face in found.doubtful),
+    ]
+
+
+def _numbered(found: Detection, numbers: tuple[int, ...]) -> tuple[list[Face], list[LeftAlone]]:
+    if max(numbers) > len(found.faces):
+        raise InputError(
+            f"face {max(numbers)} is asked for, and the photo has {len(found.faces)}: they are"
+            " counted from left to right, from 1"
+        )
+    chosen = [face for face in found.faces if face.number in numbers]
+    return chosen, [
+        *(LeftAlone(face, "not chosen") for face in found.faces if face.number not in numbers),
         *(LeftAlone(face, "doubtful") for face in found.doubtful),
     ]
 

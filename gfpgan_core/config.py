@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from gfpgan_core.bounds import MAX_OUTPUT_MEGAPIXELS, MAX_OUTPUT_SIDE_PX
 from gfpgan_core.errors import InputError
@@ -14,6 +14,8 @@ AUTO_SCALE = 2.0  # where it fits
 
 Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
 FaceChoice = Literal["all", "largest", "center"]
+Faces = FaceChoice | tuple[int, ...]
+Box = tuple[float, float, float, float]
 MaskKind = Literal["auto", "template", "parsing", "parsing-fast"]
 Backend = Literal["auto", "torch", "winograd", "compile", "openvino", "openvino-bf16"]
 
@@ -150,17 +152,26 @@ class RestoreOptions:
 
     `auto`: the largest up to 2 that fits into what a result may have.
     """
-    blend: float = 1.0
-    """Share of the restored face: 0 leaves the faces as they are, 1 replaces them."""
+    blend: float | Literal["auto"] = 1.0
+    """Share of the restored face: 0 leaves the faces as they are, 1 replaces them.
+
+    `auto`: for each face as much as its damage asks for."""
     background: Background = "none"
     """How everything but the faces is enlarged: `none` is Lanczos interpolation."""
-    faces: FaceChoice = "all"
-    """Which of the faces found are restored."""
+    faces: Faces = "all"
+    """Which of the faces found are restored; numbers count them from left to right, from 1.
+
+    Faces that are named by number are restored whatever their size."""
+    boxes: tuple[Box, ...] = ()
+    """(left, top, right, bottom) in pixels of the photo, upright: faces are looked for in each of
+    them, close up, and nowhere else. None: in the whole photo."""
     aligned: bool = False
     """The photo is one aligned, square face: no detection; the whole crop is the result."""
     min_eye_distance_px: float = 5.0
     """Smaller faces are left alone. 5 is upstream's. Measured by the crop's scale, as if each face
     looked into the camera: a profile counts by its height, not by how near its eyes appear."""
+    max_eye_distance_px: float = math.inf
+    """Larger faces are left alone."""
     min_score: float = 0.5
     """Detections below it are left alone, 0..1."""
     page: int = 1
@@ -179,18 +190,31 @@ class RestoreOptions:
             or (not isinstance(self.scale, str) and MIN_SCALE <= self.scale <= MAX_SCALE),
             f"scale is {self.scale}; allowed: {MIN_SCALE:g} to {MAX_SCALE:g}, or auto",
         )
-        _require(0 <= self.blend <= 1, f"blend is {self.blend}; allowed: 0 to 1")
+        _require(
+            self.blend == "auto" or (not isinstance(self.blend, str) and 0 <= self.blend <= 1),
+            f"blend is {self.blend}; allowed: 0 to 1, or auto",
+        )
         _require(
             self.background in get_args(Background),
             f"background is {self.background!r}; allowed: {', '.join(get_args(Background))}",
         )
         _require(
-            self.faces in get_args(FaceChoice),
-            f"faces is {self.faces!r}; allowed: {', '.join(get_args(FaceChoice))}",
+            self.faces in get_args(FaceChoice)
+            or (isinstance(self.faces, tuple) and bool(self.faces) and min(self.faces) >= 1),
+            f"faces is {self.faces!r}; allowed: {', '.join(get_args(FaceChoice))}, or numbers from"
+            " 1 on",
         )
+        for box in self.boxes:
+            left, top, right, bottom = box
+            _require(
+                left < right and top < bottom and all(map(math.isfinite, box)),
+                f"box is {', '.join(f'{side:g}' for side in box)}; allowed: left, top, right,"
+                " bottom in pixels, left before right and top before bottom",
+            )
         _require(
-            self.min_eye_distance_px >= 0,
-            f"min_eye_distance_px is {self.min_eye_distance_px}; must not be negative",
+            0 <= self.min_eye_distance_px <= self.max_eye_distance_px,
+            f"min_eye_distance_px is {self.min_eye_distance_px}, max_eye_distance_px"
+            f" {self.max_eye_distance_px}; allowed: 0 and above, the first not above the second",
         )
         _require(0 <= self.min_score <= 1, f"min_score is {self.min_score}; allowed: 0 to 1")
         _require(
@@ -227,6 +251,24 @@ class RestoreOptions:
             f" choose a scale of at most {largest_scale(width, height):g}, or resize the photo",
         )
         return size_wh
+
+
+def parse_faces(text: str) -> Faces:
+    """Return the choice that a text names: `all`, `largest`, `center`, or numbers such as `1,3`.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text in get_args(FaceChoice):
+        return cast(FaceChoice, text)
+    parts = [part.strip() for part in text.split(",")]
+    _require(
+        all(part.isascii() and part.isdecimal() and 0 < len(part) <= 4 for part in parts)
+        and all(int(part) >= 1 for part in parts),
+        f"faces is {text[:80]!r}; allowed: {', '.join(get_args(FaceChoice))}, or numbers from left"
+        " to right such as 1,3",
+    )
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def largest_scale(width: int, height: int) -> float:

@@ -37,6 +37,8 @@ class Face:
     """0..1, mean of two close-ups; 0 where they show no face there, or before they are taken."""
     is_placed: bool = False
     """Whether the landmarks are those of the close-ups, which agree with the first look's."""
+    number: int = 0
+    """Among the photo's faces, by the left side of the box, from 1; 0: not counted."""
 
     @cached_property
     def crop_from_image(self) -> Transform:

@@ -17,8 +17,9 @@ from gfpgan_core import geometry, images
 from gfpgan_core.align import Aligner, Crop, align
 from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background
-from gfpgan_core.choose import LeftAlone, choose
+from gfpgan_core.choose import LeftAlone, choose, find
 from gfpgan_core.config import AUTO_SCALE, RestoreOptions
+from gfpgan_core.damage import damage_of
 from gfpgan_core.detect import Detector, load_detector
 from gfpgan_core.detectors import Face
 from gfpgan_core.errors import CropFailedError, InputError
@@ -203,7 +204,7 @@ class FaceRestorer:
                 to_crop = geometry.scaling((width, height), (self.face_size_px, self.face_size_px))
                 job.crops = [Crop(np.asarray(whole, np.uint8), to_crop)]
                 return job
-            found = self.detector.find(photo.rgb, options.min_score)
+            found = find(self.detector, photo.rgb, options)
             job.faces, job.left_alone = choose(found, options, (width, height))
             job.crops = [self.align(photo.rgb, face, self.face_size_px) for face in job.faces]
         return job
@@ -239,15 +240,17 @@ class FaceRestorer:
         pixels = [crop.pixels for crop in job.crops]
         if options.keep_gray:
             restored = [images.keep_gray(*pair) for pair in zip(restored, pixels, strict=True)]
+        damages = [damage_of(crop) for crop in pixels]
+        blends = [one.blend if options.blend == "auto" else options.blend for one in damages]
         with clock("background"):
             if options.aligned:  # the crop is all there is
-                mixed = cv2.addWeighted(restored[0], options.blend, pixels[0], 1 - options.blend, 0)
+                mixed = cv2.addWeighted(restored[0], blends[0], pixels[0], 1 - blends[0], 0)
                 canvas = np.asarray(geometry.resize(mixed, job.size_wh), np.uint8)
             else:
                 canvas = self._enlarge(job)
         with clock("blending"):
             if not options.aligned:
-                self._paste(canvas, job, restored)
+                self._paste(canvas, job, restored, blends)
             alpha = _resized_alpha(photo, job.size_wh)
         scale = options.scale_for(photo.rgb.shape[1], photo.rgb.shape[0])
         return Restoration(
@@ -266,6 +269,8 @@ class FaceRestorer:
             pages=photo.pages,
             is_interlaced=is_interlaced(photo.rgb),
             metadata=photo.metadata,
+            damages=damages,
+            blends=blends,
         )
 
     def _enlarge(self, job: _Job) -> ImageU8:
@@ -277,17 +282,19 @@ class FaceRestorer:
         enlarged = load_background(background, self.device)(rgb, job.size_wh)
         return images.keep_gray(enlarged, rgb) if job.options.keep_gray else enlarged
 
-    def _paste(self, canvas: ImageU8, job: _Job, restored: list[ImageU8]) -> None:
-        options = job.options
-        if not job.crops or options.blend == 0:
+    def _paste(
+        self, canvas: ImageU8, job: _Job, restored: list[ImageU8], blends: list[float]
+    ) -> None:
+        if not any(blends):
             return
         masks = self.masker(restored)
         faces = [
-            RestoredFace(crop, face, mask)
-            for crop, face, mask in zip(job.crops, restored, masks, strict=True)
+            RestoredFace(crop, face, mask * np.float32(blend))
+            for crop, face, mask, blend in zip(job.crops, restored, masks, blends, strict=True)
+            if blend > 0
         ]
-        enlarged = options.background != "none" or job.enlarged is not None
-        self.paste(canvas, job.photo.rgb, faces, blend=options.blend, enlarged=enlarged)
+        enlarged = job.options.background != "none" or job.enlarged is not None
+        self.paste(canvas, job.photo.rgb, faces, blend=1, enlarged=enlarged)
 
 
 class _Clock:

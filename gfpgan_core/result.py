@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gfpgan_core import images
 from gfpgan_core.choose import LeftAlone, describe
+from gfpgan_core.damage import Damage
 from gfpgan_core.detectors import Face
 from gfpgan_core.formats import FORMAT_OF_SUFFIX
 from gfpgan_core.images import ImageU8, Photo
@@ -44,17 +45,24 @@ class Restoration:
     """The page or frame that was restored, from 1, of how many in the file."""
     is_interlaced: bool = False
     """Whether the photo showed the combs of interlaced video, and still does in the result."""
+    damages: list[Damage] = field(default_factory=list)
+    """Of each crop, before it was restored."""
+    blends: list[float] = field(default_factory=list)
+    """The share of each restored face."""
     metadata: images.Metadata = field(default_factory=images.Metadata)
     """The photo's."""
 
     def counts(self) -> dict[str, float]:
         """Return what can be said of the result in numbers, by name."""
-        return {
+        counts: dict[str, float] = {
             "faces": len(self.faces),
             "left_alone": len(self.left_alone),
             "pages": self.pages,
             "scale": self.scale,
         }
+        if self.blends:
+            counts["blend"] = round(sum(self.blends) / len(self.blends), 2)
+        return counts
 
     def remarks(self) -> Iterator[str]:
         """Yield in sentences what was found, and what the user may not expect."""

@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.detectors",),
     ("gfpgan_core.close_up",),
     ("gfpgan_core.detect",),
-    ("gfpgan_core.choose", "gfpgan_core.align", "gfpgan_core.masks"),
+    ("gfpgan_core.choose", "gfpgan_core.align", "gfpgan_core.masks", "gfpgan_core.damage"),
     ("gfpgan_core.paste", "gfpgan_core.background"),
     ("gfpgan_core.result",),
     ("gfpgan_core.pipeline",),

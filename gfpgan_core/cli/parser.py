@@ -37,6 +37,18 @@ def _scale(text: str) -> float | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
 
 
+def _blend(text: str) -> float | str:
+    return _scale(text)  # a share, or auto
+
+
+def _box(text: str) -> list[float]:
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no LEFT,TOP,RIGHT,BOTTOM") from error
+    return [left, top, right, bottom]
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; its result names the `command`."""
     name = Path(sys.argv[0]).name
@@ -87,14 +99,14 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         help=f"{MIN_SCALE:g} to {MAX_SCALE:g}; default: auto, the largest up to 2 that fits",
     )
     add("--background", choices=get_args(Background), default="none", help="default: none")
-    add("--blend", type=float, default=1.0, help="0: faces unchanged, 1 (default): restored")
+    add(
+        "--blend",
+        type=_blend,
+        default=1.0,
+        help="0: faces unchanged, 1 (default): restored; auto: as much as each face's damage asks",
+    )
     add("--aligned", action="store_true", help="the inputs are aligned, square faces")
-    which = parser.add_mutually_exclusive_group()
-    for faces in ("center", "largest"):
-        which.add_argument(
-            f"--only-{faces}-face", dest="faces", action="store_const", const=faces, default="all"
-        )
-    add("--min-eye-distance", type=float, default=5.0, metavar="PX", help="default: 5")
+    _add_faces(parser)
     add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
     add(
         "--detector",
@@ -108,6 +120,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=("auto", *WRITABLE), default="auto", help="default: auto")
     add("--keep-gps", action="store_true", help="leave in the result where a photo was taken")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
+    add("--list", action="store_true", help="say which faces there are, and restore nothing")
     add("--json", action="store_true", help="report as lines of JSON")
     add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
     add(
@@ -116,3 +129,33 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what runs the network, default: auto, the fastest of equal results",
     )
+
+
+def _add_faces(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--faces",
+        default="all",
+        metavar="WHICH",
+        help="all (default), largest, center, or numbers from left to right such as 1,3",
+    )
+    for faces in ("center", "largest"):
+        which.add_argument(
+            f"--only-{faces}-face",
+            dest="faces",
+            action="store_const",
+            const=faces,
+            help=f"as --faces {faces}",
+        )
+    add(
+        "--box",
+        dest="boxes",
+        type=_box,
+        action="append",
+        default=[],
+        metavar="L,T,R,B",
+        help="look for a face there and nowhere else, in pixels; several are allowed",
+    )
+    add("--min-eye-distance", type=float, default=5.0, metavar="PX", help="default: 5")
+    add("--max-eye-distance", type=float, metavar="PX", help="default: any")

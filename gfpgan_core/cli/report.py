@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gfpgan_core.cli.described import described_face
 from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 
 if TYPE_CHECKING:
@@ -202,6 +203,16 @@ def _particulars(result: Restoration) -> Iterator[str]:
         yield f"scale {result.scale:g}, the largest that fits"
 
 
+def _described_faces(result: Restoration) -> Iterator[dict[str, Any]]:
+    """Yield the restored faces; the time that the network took is shared out evenly."""
+    seconds = result.seconds.get("restoration", 0.0) / max(1, len(result.faces))
+    for number, face in enumerate(result.faces):
+        described = described_face(face, *result.damages[number : number + 1])
+        for blend in result.blends[number : number + 1]:
+            described["blend"] = blend
+        yield described | {"seconds": round(seconds, 4)}
+
+
 class JsonReport(Report):
     """The same as lines of JSON on the standard output."""
 
@@ -222,17 +233,9 @@ class JsonReport(Report):
             "taken": result.metadata.taken,
             "camera": result.metadata.device,
             "color_profile": result.metadata.profile,
-            "faces": [
-                {"box": [round(float(side), 1) for side in face.box_xyxy], "score": face.score}
-                for face in result.faces
-            ],
+            "faces": list(_described_faces(result)),
             "left_alone": [
-                {
-                    "box": [round(float(side), 1) for side in one.face.box_xyxy],
-                    "score": one.face.score,
-                    "reason": one.reason,
-                }
-                for one in result.left_alone
+                described_face(one.face) | {"reason": one.reason} for one in result.left_alone
             ],
             "seconds": result.seconds,
         }

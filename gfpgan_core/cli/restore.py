@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpgan_core.cli.inputs import Found, Source, find_photos
+from gfpgan_core.cli.listing import list_faces, load_finder
 from gfpgan_core.cli.record import sha256_of
 from gfpgan_core.cli.report import JsonReport, Report, error_text
 from gfpgan_core.cli.results import (
@@ -21,7 +23,7 @@ from gfpgan_core.cli.results import (
     in_the_way,
     without_done,
 )
-from gfpgan_core.config import RestoreOptions
+from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
 from gfpgan_core.weights.folders import weights_file
@@ -41,7 +43,7 @@ _NOTHING_MORE_FITS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 # Options without influence on the pixels, or with an own place in the record.
 _NOT_RECORDED = (
-    *("command", "inputs", "output", "resume", "overwrite", "json"),
+    *("command", "inputs", "output", "resume", "overwrite", "json", "list"),
     *("device", "backend", "weights"),
 )
 
@@ -65,6 +67,9 @@ def restore(options: argparse.Namespace) -> int:
     try:
         restore_options = _restore_options(options)
         found = find_photos(options.inputs)
+        if options.list:
+            finder = load_finder(options.detector, options.device)
+            return list_faces(found, restore_options, finder, report, as_json=options.json)
         destination = _destination(options, found)
         check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
         status = _restore_found(options, restore_options, found, destination, report)
@@ -79,13 +84,16 @@ def restore(options: argparse.Namespace) -> int:
 
 
 def _restore_options(options: argparse.Namespace) -> RestoreOptions:
+    most = options.max_eye_distance
     return RestoreOptions(
         scale=options.scale,
         blend=options.blend,
         background=options.background,
-        faces=options.faces,
+        faces=parse_faces(options.faces),
+        boxes=tuple((box[0], box[1], box[2], box[3]) for box in options.boxes),
         aligned=options.aligned,
         min_eye_distance_px=options.min_eye_distance,
+        max_eye_distance_px=math.inf if most is None else most,
         min_score=options.min_score,
         page=options.page,
         deinterlace=options.deinterlace,

@@ -1,0 +1,202 @@
+"""Which faces are restored, by name, number, size and box; and how they are listed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, random_network
+
+from gfpgan_core import images
+from gfpgan_core.__main__ import main
+from gfpgan_core.choose import choose, find
+from gfpgan_core.cli import listing, restore
+from gfpgan_core.config import RestoreOptions, parse_faces
+from gfpgan_core.detect import Detection
+from gfpgan_core.detectors import Face
+from gfpgan_core.errors import InputError
+from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX
+from gfpgan_core.images import ImageU8
+from gfpgan_core.pipeline import FaceRestorer
+
+_GRAY = np.full((200, 400, 3), 128, np.uint8)
+
+
+def _face(left: float, size_px: float, score: float = 0.9) -> Face:
+    """A face of that size, whose box begins there."""
+    landmarks = TEMPLATE_LANDMARKS * (size_px / TEMPLATE_SIZE_PX) + (left, 20)
+    return Face(np.array([left, 20, left + size_px, 20 + size_px]), landmarks, score)
+
+
+class _Seen:
+    """A detector that knows where the faces are; it sees those that lie in the part it is shown."""
+
+    def __init__(self, *faces: Face, hidden: Face | None = None) -> None:
+        self.faces, self.hidden = faces, hidden
+
+    def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
+        if image.shape == _GRAY.shape:
+            return Detection(list(self.faces), [_face(10, 30, 0.55)])
+        assert self.hidden is not None
+        left = int(image[0, 0, 0])  # the pictures below hold their own coordinates
+        landmarks = self.hidden.landmarks - (left, 0)
+        return Detection([Face(self.hidden.box_xyxy - (left, 0, left, 0), landmarks, 0.8)])
+
+
+_THREE = _Seen(_face(300, 90), _face(40, 60), _face(150, 120))
+
+
+def _chosen(**options: Any) -> tuple[list[int], list[tuple[int, str]]]:
+    """The numbers of the restored faces, and of the others with the reasons."""
+    asked = RestoreOptions(**options)
+    faces, left_alone = choose(find(_THREE, _GRAY, asked), asked, (400, 200))
+    return [face.number for face in faces], [(one.face.number, one.reason) for one in left_alone]
+
+
+def test_faces_are_counted_from_left_to_right_and_doubtful_ones_not() -> None:
+    found = find(_THREE, _GRAY, RestoreOptions())
+    assert [(face.number, face.box_xyxy[0]) for face in found.faces] == [
+        (1, 40),
+        (2, 150),
+        (3, 300),
+    ]
+    assert [face.number for face in found.doubtful] == [0]
+
+
+def test_numbers_choose_whatever_the_size() -> None:
+    doubtful = (0, "doubtful")
+    assert _chosen(faces=(1, 3), min_eye_distance_px=20) == ([1, 3], [(2, "not chosen"), doubtful])
+    with pytest.raises(InputError, match="face 4 is asked for, and the photo has 3"):
+        _chosen(faces=(2, 4))
+
+
+def test_faces_beyond_either_size_are_left_alone() -> None:
+    eyes_px = TEMPLATE_LANDMARKS[1, 0] - TEMPLATE_LANDMARKS[0, 0]  # of 512
+    smallest, largest = (eyes_px * side / TEMPLATE_SIZE_PX for side in (60, 120))
+    limits = {"min_eye_distance_px": smallest + 1, "max_eye_distance_px": largest - 1}
+    assert _chosen(**limits) == ([3], [(1, "too small"), (2, "too large"), (0, "doubtful")])
+    with pytest.raises(InputError, match="the first not above the second"):
+        RestoreOptions(min_eye_distance_px=9, max_eye_distance_px=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "faces"),
+    [("all", "all"), ("largest", "largest"), ("2", (2,)), ("3, 1,3", (1, 3)), ("9999", (9999,))],
+)
+def test_a_choice_is_read(text: str, faces: object) -> None:
+    assert parse_faces(text) == faces
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,", "first", "1;2", "1.5", "²", "99999", "1-3"])
+def test_another_text_is_no_choice(text: str) -> None:
+    with pytest.raises(InputError, match="numbers from left to right such as 1,3"):
+        parse_faces(text)
+
+
+def test_a_face_is_looked_for_in_a_box_and_found_where_the_photo_showed_none() -> None:
+    photo = np.empty_like(_GRAY)
+    photo[...] = np.arange(400).clip(0, 255)[None, :, None]
+    hidden = _face(100, 60)
+    asked = RestoreOptions(boxes=((100, 20, 160, 80),))
+    (face,) = find(_Seen(hidden=hidden), photo, asked).faces
+    assert np.allclose(face.landmarks, hidden.landmarks, atol=0.5) and face.number == 1
+    with pytest.raises(InputError, match=r"the box 180, 20, 220, 60 shows no face"):
+        find(_Seen(hidden=hidden), photo, RestoreOptions(boxes=((180, 20, 220, 60),)))
+    with pytest.raises(InputError, match="not inside of the photo, which is 400x200 px"):
+        find(_Seen(hidden=hidden), photo, RestoreOptions(boxes=((380, 20, 420, 60),)))
+    with pytest.raises(InputError, match="left before right"):
+        RestoreOptions(boxes=((50, 20, 40, 60),))
+
+
+def _commands() -> list[str]:
+    text = (ROOT / "docs" / "faces.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\s+#.*", "", line) for line in block.splitlines()]
+
+
+def _documented_fields() -> set[str]:
+    text = (ROOT / "docs" / "faces.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"\| field \| meaning \|\n.*?\n((?:\|.*\n)+)", text)
+    cells = [row.split("|")[1] for row in table.splitlines()]
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.fixture(scope="module")
+def restorer() -> FaceRestorer:
+    from gfpgan_core.detect import load_detector
+
+    network = random_network(3).eval()
+    return FaceRestorer(network, load_detector("centerface"), backend="torch")
+
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def run(
+    two_faces: ImageU8,
+    restorer: FaceRestorer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs a command of docs/faces.md as JSON; returns what is said of each photo."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(restore, "load_restorer", lambda _: restorer)
+    images.write(tmp_path / "group.jpg", images.encode(two_faces, None, "jpg"))
+
+    def run(command: str, *more: str) -> list[dict[str, Any]]:
+        assert main([*shlex.split(command)[3:], *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [json.loads(line) if line.startswith("{") else {"text": line} for line in lines]
+
+    return run
+
+
+def test_the_documented_commands_choose_what_they_say(run: Run, two_faces: ImageU8) -> None:
+    listing_command, first, boxed = _commands()
+    (listed,) = run(listing_command, "--json")
+    assert [face["number"] for face in listed["faces"]] == [1, 2]
+    first_face, second_face = listed["faces"]
+    assert first_face["eye_distance"] > second_face["eye_distance"]
+    restored, _ = run(first, "--json")
+    assert [face["number"] for face in restored["faces"]] == [1]
+    assert [(one["number"], one["reason"]) for one in restored["left_alone"]] == [(2, "not chosen")]
+    # The same of the same face, and more of a restored one; this network's crops have 64 px.
+    same = restored["faces"][0]
+    unlike = {name for name, value in first_face.items() if same[name] != value}
+    assert unlike <= {"sharpness", "noise"}
+    assert same["blend"] == 1 and same["seconds"] > 0 and len(same["landmarks"]) == 5
+    given = {name for group in ("faces", "left_alone") for face in restored[group] for name in face}
+    assert given == _documented_fields()
+    restored, _ = run(boxed, "--json")
+    (face,) = restored["faces"]
+    assert np.allclose(face["landmarks"], listed["faces"][1]["landmarks"], atol=8)
+    assert restored["left_alone"] == []
+
+
+def test_a_list_is_readable_and_failures_count(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [line["text"] for line in run(_commands()[0])]
+    assert said[0] == "group.jpg: 2 faces"
+    assert re.fullmatch(
+        r"  face 1: box \d+,\d+,\d+,\d+, score 0\.\d\d, eye distance \d+ px, sharpness [01]\.\d\d,"
+        r" noise \d+\.\d",
+        said[1],
+    )
+    assert not (tmp_path / "output").exists()
+    (tmp_path / "bad.jpg").write_text("no photo")
+    assert main(["restore", "group.jpg", "bad.jpg", "--list"]) == 1
+    assert "bad.jpg is no image" in capsys.readouterr().err
+
+
+def test_the_finder_of_a_list_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GFPGAN_OFFLINE", "1")
+    assert callable(listing.load_finder("centerface", "cpu"))
