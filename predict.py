@@ -81,10 +81,7 @@ class Predictor(BaseRunner):
             choices=["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"],
         ),
         blend: float = Input(
-            description="Share of the restored face: 0 keeps the faces as they are",
-            default=1,
-            ge=0,
-            le=1,
+            description="Share of the restored face: 0 keeps the photo's own", default=1, ge=0, le=1
         ),
         auto_blend: bool = Input(
             description="As much of each restored face as its damage asks for, whatever `blend` is",

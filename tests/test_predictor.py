@@ -30,8 +30,10 @@ class _Restorer:
     """Checks the options as the pipeline does; the result stays as large as the photo."""
 
     result: dict[str, Any] = field(default_factory=dict)
+    asked: list[RestoreOptions] = field(default_factory=list)
 
     def restore(self, photo: Photo, options: RestoreOptions) -> Restoration:
+        self.asked.append(options)
         width, height = photo.rgb.shape[1], photo.rgb.shape[0]
         options.output_size_wh(width, height)
         scale = options.scale_for(width, height)
@@ -56,10 +58,12 @@ class _Run:
         """Where Cog puts what it fetched."""
         return self.predictor.files.folder
 
-    def __call__(self, img: Path, scale: float = 2) -> Photo:
+    def __call__(self, img: Path, scale: float = 2, **chosen: Any) -> Photo:
         others: dict[str, Any] = {
             **{"version": "compact", "background_upsampler": "none", "output_format": "auto"},
-            **{"blend": 1, "only_center_face": False, "aligned": False},
+            **{"blend": 1, "auto_blend": False, "faces": "all", "only_center_face": False},
+            **{"aligned": False},
+            **chosen,
         }
         return images.read(Path(self.predictor.run(img=cog.Path(img), scale=scale, **others)))
 
@@ -114,3 +118,20 @@ def test_what_was_not_restored_is_told(run: _Run, caplog: pytest.LogCaptureFixtu
     assert "1 face, 2 left alone (1 too small, 1 doubtful)" in caplog.text
     assert (run.metrics["pages"], run.metrics["left_alone"]) == (3, 2)
     assert "--" not in caplog.text  # options of the command line
+
+
+def test_faces_and_their_blend_are_as_the_client_chose(run: _Run) -> None:
+    run.restorer.result = {"blends": [0.25, 0.75]}
+    photo = _photo(run.folder, (60, 40))
+    for chosen, faces, blend in (
+        ({}, "all", 1),
+        ({"faces": "2,1"}, (1, 2), 1),
+        ({"faces": "largest", "auto_blend": True, "blend": 0.5}, "largest", "auto"),
+        ({"faces": "largest", "only_center_face": True}, "center", 1),
+    ):
+        run(photo, **chosen)
+        assert (run.restorer.asked[-1].faces, run.restorer.asked[-1].blend) == (faces, blend)
+        assert run.metrics["blend"] == 0.5
+        photo = _photo(run.folder, (60, 40))
+    with pytest.raises(InputError, match="faces is 'first'; allowed: all, largest, center"):
+        run(photo, faces="first")
