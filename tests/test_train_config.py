@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from conftest import ROOT
 from gfpgan_core.errors import InputError
 from train.__main__ import main
 from train.config import load_config
+from train.upstream_config import load_upstream_config
 
 COMPACT = ROOT / "experiments" / "compact" / "compact_stage4.yaml"
 
@@ -71,3 +73,40 @@ def test_presets_of_degradations_can_be_named_and_changed() -> None:
     assert changed == dataclasses.replace(chosen, noise_sigma=(1.0, 2.0))
     with pytest.raises(InputError, match="presets: mild, medium, heavy, paper, second_order"):
         load_config(path, ["degradation=magic"])
+
+
+@pytest.mark.parametrize("read", [load_config, load_upstream_config])
+@pytest.mark.parametrize(
+    "content",
+    [b"run_folder: \xff\xfe", b"seed: 2001-99-99", b"[" * 5000, b"a: \0", b"", b"- 1"],
+    ids=["no text", "no date", "nested", "no character", "empty", "a list"],
+)
+def test_a_file_that_is_no_configuration_is_named(
+    content: bytes, read: Callable[[Path, list[str]], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.yaml"):
+        read(path, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("steps.inner=5", "steps.inner: steps is no group of keys"),
+        ("losses.pyramid.inner.more=5", "losses.pyramid is no group of keys"),
+        ("steps=[", "'steps=\\[' is no override"),
+        ("steps=2001-99-99", "'steps=2001-99-99' is no override"),
+        ("steps=" + "[" * 5000, "is no override"),
+    ],
+)
+def test_an_override_that_has_no_place_or_value_is_named(override: str, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        load_config(COMPACT, ["losses.pyramid=1", "steps=3", override])
+
+
+def test_keys_that_are_numbers_are_unknown_keys(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("run_folder: x\n1: 2\nzz: 3\n")
+    with pytest.raises(InputError, match="unknown key 1; allowed here"):
+        load_config(path, [])

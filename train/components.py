@@ -120,7 +120,15 @@ def load_boxes(path: Path) -> dict[str, Boxes]:
             key: np.array([value[name] for name in NAMES], np.float64).reshape(3, 3)
             for key, value in table.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, WeightsError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        WeightsError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path} can't be read as component boxes ({type(error).__name__}: {error}): give the"
             f" {FILE_NAME} that scripts.prepare_faces writes, FFHQ's json or upstream's .pth"

@@ -217,20 +217,33 @@ class TrainConfig:
             raise InputError("start_from brings a decoder along: leave prior empty, or start_from")
 
 
+# What the parser raises: ValueError of dates that can't be, and of bytes that are no text.
+_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
+
 def load_config(path: Path, overrides: list[str]) -> TrainConfig:
     """Return the configuration in a YAML file, with `key.inner=value` overrides applied.
 
     Raises:
         InputError: unreadable file, unknown key, value of the wrong type or out of range.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"can't read the configuration {path}: {error}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold `key: value` lines")
     apply_overrides(values, overrides)
     return from_dict(TrainConfig, values)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a configuration file says, of whatever form.
+
+    Raises:
+        InputError: it can't be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, *_NO_YAML) as error:
+        raise InputError(f"can't read the configuration {path}: {error}") from error
 
 
 def apply_overrides(values: dict[str, Any], overrides: list[str]) -> None:
@@ -245,12 +258,18 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> None:
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except _NO_YAML:
+        equals = ""
     if not equals:
-        raise InputError(f"{override!r} is no override; write key=value or key.inner=value")
+        raise InputError(f"{override[:80]!r} is no override; write key=value or key.inner=value")
     *outer, last = key.split(".")
-    for name in outer:
+    for depth, name in enumerate(outer, 1):
         values = values.setdefault(name, {})
-    values[last] = yaml.safe_load(text) if text else ""
+        if not isinstance(values, dict):
+            raise InputError(f"{key}: {'.'.join(outer[:depth])} is no group of keys")
+    values[last] = value
 
 
 def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
@@ -260,7 +279,7 @@ def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
         InputError: names the key, what was given and what is allowed.
     """
     hints = typing.get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(str(key) for key in values if key not in hints)
     if unknown:
         raise InputError(
             f"unknown key {where}{unknown[0]}; allowed here: {', '.join(sorted(hints))}"

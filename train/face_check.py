@@ -104,7 +104,7 @@ def read_record(folder: Path) -> FaceRecord | None:
     try:
         values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return FaceRecord(bool(values["decoded"]), dict(values["faces"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

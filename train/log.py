@@ -114,5 +114,5 @@ def _step_of(line: str) -> float:
     """Return the step that a line is of; infinite where the line is none of ours."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")

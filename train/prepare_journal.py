@@ -99,7 +99,7 @@ def _entry_of(line: str) -> Entry | None:
     """None of a line that was cut off."""
     try:
         return Entry(**json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gfpgan_core.errors import InputError
 from gfpgan_core.weights.releases import ARCFACE, PRIOR
-from train.config import TrainConfig, apply_overrides, from_dict
+from train.config import TrainConfig, apply_overrides, from_dict, read_yaml
 from train.upstream_options import (
     BLURS,
     COMPONENT_NETWORKS,
@@ -58,10 +56,7 @@ def load_upstream_config(path: Path, overrides: list[str]) -> tuple[TrainConfig,
     Raises:
         InputError: unreadable, or it asks for what there isn't here: the key is named.
     """
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"can't read the options {path}: {error}") from error
+    options = read_yaml(path)
     if not isinstance(options, dict) or "network_g" not in options:
         raise InputError(f"{path} is no option file of a GFPGAN training: it has no network_g")
     try:
