@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background, GeneratorConfig
 from gfpgan_core.formats import READABLE_TEXT, WRITABLE
 from gfpgan_core.weights.releases import BACKGROUNDS, RELEASES
 
@@ -51,7 +51,7 @@ def test_the_predictors_literal_choices_are_the_tables(tmp_path: Path) -> None:
     assert choices["version"]["enum"] == list(RELEASES)
     assert choices["background_upsampler"]["enum"] == list(get_args(Background))
     assert get_args(Background) == ("none", *BACKGROUNDS)
-    trainable = [name for name in RELEASES if name != "RestoreFormer"]
+    trainable = [name for name, r in RELEASES.items() if isinstance(r.config, GeneratorConfig)]
     assert choices["base_version"]["enum"] == [*trainable, "none"]
     assert choices["output_format"]["enum"] == ["auto", *WRITABLE]
     assert READABLE_TEXT.replace(" and ", " or ") in (ROOT / "predict.py").read_text()

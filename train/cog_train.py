@@ -29,6 +29,12 @@ _logger = logging.getLogger(__name__)
 MIN_FACES = 4
 _LOG_EVERY_STEPS = 10
 _FROM_NOTHING = "none"
+TRAINABLE = {
+    name: release.config
+    for name, release in RELEASES.items()
+    if isinstance(release.config, GeneratorConfig)
+}
+"""The releases that a training may start from, which are GFPGAN generators."""
 _LOSSES = LossConfig(pyramid=0.1, perceptual_backbone="mobilenet_v2")
 
 _WITHOUT_WEIGHTS = (
@@ -139,7 +145,7 @@ def _base(
     Raises:
         InputError: a base that can't be had or trained, or another size than its own.
     """
-    if version not in (*RELEASES, _FROM_NOTHING) or version == "RestoreFormer":
+    if version not in (*TRAINABLE, _FROM_NOTHING):
         raise InputError(f"base_version is {version!r}, which can't be trained")
     if base_weights is not None:
         received = _files.received(base_weights, "base_weights", bounds.MAX_WEIGHTS_BYTES)
@@ -150,9 +156,7 @@ def _base(
         return "", GeneratorConfig(**vars(COMPACT) | changed)
     else:
         path = version
-        known = RELEASES[version].config
-        assert isinstance(known, GeneratorConfig)  # the choices name no other network
-        config = known
+        config = TRAINABLE[version]
     if face_size_px not in (0, config.face_size_px):
         raise InputError(
             f"face_size is {face_size_px}, but the base restores faces of {config.face_size_px} px:"
