@@ -114,8 +114,8 @@ def test_a_face_is_looked_for_in_a_box_and_found_where_the_photo_showed_none() -
         RestoreOptions(boxes=((50, 20, 40, 60),))
 
 
-def _commands() -> list[str]:
-    text = (ROOT / "docs" / "faces.md").read_text(encoding="utf-8")
+def _commands(page: str = "faces.md") -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     (block,) = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [re.sub(r"\s+#.*", "", line) for line in block.splitlines()]
 
@@ -150,6 +150,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(restore, "load_restorer", lambda _: restorer)
     images.write(tmp_path / "group.jpg", images.encode(two_faces, None, "jpg"))
+    images.write(tmp_path / "photo.jpg", images.encode(two_faces[100:420, 520:], None, "jpg"))
 
     def run(command: str, *more: str) -> list[dict[str, Any]]:
         assert main([*shlex.split(command)[3:], *more]) == 0
@@ -179,6 +180,14 @@ def test_the_documented_commands_choose_what_they_say(run: Run, two_faces: Image
     (face,) = restored["faces"]
     assert np.allclose(face["landmarks"], listed["faces"][1]["landmarks"], atol=8)
     assert restored["left_alone"] == []
+
+
+def test_the_documented_blend_is_the_one_that_the_face_asks_for(run: Run) -> None:
+    (command,) = _commands("blend.md")
+    restored, _ = run(command, "--json")
+    (face,) = restored["faces"]
+    by_noise = min(max((face["noise"] - 3) / 27, 0), 1)  # as the page says
+    assert abs(face["blend"] - max(1 - face["sharpness"], by_noise)) < 0.006
 
 
 def test_a_list_is_readable_and_failures_count(

@@ -22,7 +22,7 @@ _DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Imported only where a user of the feature has them: an extra, a GPU, Cog.
-_OPTIONAL = {"openvino", "triton", "cog"}
+_OPTIONAL = {"openvino", "triton", "cog", "pillow_heif"}
 
 
 @pytest.fixture(scope="module")
