@@ -39,7 +39,12 @@ def _official(tag: str, name: str, size: int, sha256: str) -> WeightFile:
 COMPACT_FILE = "compact.safetensors"
 
 COMPACT = GeneratorConfig(
-    channel_multiplier=1, narrow=0.25, style_features=256, mlp_layers=0, residual=True
+    channel_multiplier=1,
+    narrow=0.25,
+    style_features=256,
+    mlp_layers=0,
+    residual=True,
+    level_factors=((128, 2.0), (256, 2.0), (512, 2.0)),
 )
 
 RELEASES: dict[str, Release] = {
