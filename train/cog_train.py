@@ -152,7 +152,9 @@ def _base(
         path = str(received)
         config = _read_base(received).config
     elif version == _FROM_NOTHING:
-        changed = {"face_size_px": face_size_px or COMPACT.face_size_px}
+        size_px = face_size_px or COMPACT.face_size_px
+        factors = tuple(level for level in COMPACT.level_factors if level[0] <= size_px)
+        changed = {"face_size_px": size_px, "level_factors": factors}
         return "", GeneratorConfig(**vars(COMPACT) | changed)
     else:
         path = version
