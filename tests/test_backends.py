@@ -61,12 +61,14 @@ def test_a_back_end_gives_upstreams_pictures(
 def _small(config: NetworkConfig, size_px: int) -> NetworkConfig:
     """The same structure, with fewer levels and channels."""
     if isinstance(config, GeneratorConfig):
-        factors = tuple(
-            (side * size_px // config.face_size_px, factor) for side, factor in config.level_factors
+        factors = [(side * size_px // config.face_size_px, f) for side, f in config.level_factors]
+        return dataclasses.replace(
+            config,
+            face_size_px=size_px,
+            narrow=0.125,
+            style_features=64,
+            level_factors=tuple(factors),
         )
-    return dataclasses.replace(
-        config, face_size_px=size_px, narrow=0.125, style_features=64, level_factors=factors
-    )
     return RestoreFormerConfig(
         face_size_px=size_px,
         base_channels=32,
