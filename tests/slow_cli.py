@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class _Copy:
     pages: int = 1
     is_interlaced: bool = False
     is_scale_limited: bool = False
+    metadata: Any = field(default_factory=lambda: SimpleNamespace(profile="", taken="", device=""))
 
     def found(self) -> str:
         return f"{len(self.faces)} faces"
@@ -42,7 +44,7 @@ class _Copy:
     def format_for(self, wanted: str) -> str:
         return "png" if wanted == "auto" else wanted
 
-    def encode(self, file_format: str) -> bytes:
+    def encode(self, file_format: str, *, keep_gps: bool = False) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(self.image).save(buffer, file_format)
         return buffer.getvalue()

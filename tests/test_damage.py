@@ -86,7 +86,7 @@ def test_auto_holds_for_aligned_faces_as_well(face: ImageU8) -> None:
     restorer = _restorer()
     options = RestoreOptions(scale=1, blend="auto", aligned=True)
     small = np.asarray(cv2.resize(face, (64, 64), interpolation=cv2.INTER_AREA), np.uint8)
-    soft = _blurred(small, 1)
+    soft = _blurred(small, 3)
     result = restorer.restore(soft, options)
     (share,) = result.blends
     given = restorer.restore(soft, RestoreOptions(scale=1, blend=share, aligned=True))

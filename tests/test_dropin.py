@@ -162,12 +162,13 @@ def _face(x: float, y: float, scale: float, degrees: float) -> Face:
 
 
 # Small and large, turned, over the border; those that are pasted don't overlap in their cores.
+# From left to right, which is the order of ours.
 FACES = [
-    _face(64, 64, 0.22, 10),
-    _face(190, 60, 0.2, -25),
     _face(60, 195, 0.25, 0),
-    _face(200, 195, 0.17, 170),
+    _face(64, 64, 0.22, 10),
     _face(127, 130, 0.1, 80),
+    _face(190, 60, 0.2, -25),
+    _face(200, 195, 0.17, 170),
 ]
 
 
