@@ -18,7 +18,6 @@ from gfpgan_core.detectors import Face
 from gfpgan_core.errors import InputError
 from gfpgan_core.result import Restoration
 
-
 # Of a face 8 px wide: eyes, nose, corners of the mouth.
 _LANDMARKS = np.array([[2.5, 3], [5.5, 3], [4, 4.5], [2.8, 6], [5.2, 6]])
 
