@@ -82,7 +82,7 @@ def test_the_installed_command_works_without_the_checkout(wheel: Path, tmp_path:
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 0 and "{restore,fetch}" in result.stdout
+    assert result.returncode == 0 and "{restore,fetch,export}" in result.stdout
 
 
 def test_the_package_names_no_module_that_the_wheel_lacks() -> None:
