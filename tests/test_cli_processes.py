@@ -73,11 +73,11 @@ def test_a_log_has_no_progress_bar(tmp_path: Path) -> None:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run of 20 photos, 0.1 s each, whose first result is reported; in folders album and out."""
+    """A run of 20 photos, 1 s each, whose first result is reported; in folders album and out."""
     for number in range(20):
         photo(tmp_path / "album" / f"{number:02}.png", number)
     process = subprocess.Popen(
-        command(0.1, tmp_path / "album", "--output", tmp_path / "out"),
+        command(1, tmp_path / "album", "--output", tmp_path / "out"),
         env=environment(),
         text=True,
         stdout=subprocess.PIPE,
