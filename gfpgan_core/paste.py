@@ -82,6 +82,17 @@ def _blend_change(
     wanted = band.warp_from_crop(change)
     wanted += base
     np.clip(wanted, 0, 255, out=wanted)
+    blend_into(view, wanted, share)
+
+
+def blend_into(view: ImageU8, wanted: NDArray[np.float32], share: NDArray[np.float32]) -> None:
+    """Blend `wanted` (H, W, 3), 0..255, into `view`, in place; `wanted` is overwritten.
+
+    Args:
+        view: (H, W, 3).
+        wanted: what it becomes where `share` is 1.
+        share: (H, W, 1), 0..1.
+    """
     wanted -= view
     wanted *= share
     wanted += view

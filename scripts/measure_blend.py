@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from skimage.metrics import peak_signal_noise_ratio
 
 from gfpgan_core.damage import damage_of
 from gfpgan_core.errors import InputError, WeightsError
@@ -76,8 +77,8 @@ def _measured(
 
 def _psnr_db(image: ImageU8, gt: ImageU8) -> float:
     """Return infinity for equal pictures."""
-    error = float(np.square(image.astype(np.float64) - gt).mean())
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(gt, image, data_range=255))
 
 
 if __name__ == "__main__":

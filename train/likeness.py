@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from gfpgan_core.images import ImageU8
+from train.pretrained import packaged_file
 
+_FILES = (
+    "models/shape_predictor_5_face_landmarks.dat",
+    "models/dlib_face_recognition_resnet_model_v1.dat",
+)
 _CHIP_PX = 150
 _CHIP_PADDING = 0.25
 # Left, top, right, bottom of the face in the aligned template, as shares of its side.
@@ -49,11 +54,7 @@ class FaceDescriptor:
 
 def load_face_descriptor() -> FaceDescriptor | None:
     """Return dlib's descriptor, or None where its packages aren't installed."""
-    models = importlib.util.find_spec("face_recognition_models")
-    if models is None or models.origin is None or importlib.util.find_spec("dlib") is None:
+    landmarks, network = (packaged_file("face_recognition_models", name) for name in _FILES)
+    if landmarks is None or network is None or importlib.util.find_spec("dlib") is None:
         return None
-    folder = Path(models.origin).parent / "models"
-    return FaceDescriptor(
-        folder / "shape_predictor_5_face_landmarks.dat",
-        folder / "dlib_face_recognition_resnet_model_v1.dat",
-    )
+    return FaceDescriptor(landmarks, network)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpgan_core.cli.report import Report, error_text
+from gfpgan_core.cli.restore import INTERRUPTED
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.formats import FORMAT_OF_SUFFIX
 from gfpgan_core.weights.releases import RELEASES
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         report.note(f"interrupted: {report.tally}")
-        return 130
+        return INTERRUPTED
     report.line(f"{report.tally} -> {options.output}")
     return int(report.tally.failed > 0)
 

@@ -15,7 +15,7 @@ from gfpgan_core import geometry
 from gfpgan_core.align import Crop
 from gfpgan_core.detectors import Face
 from gfpgan_core.images import ImageU8
-from gfpgan_core.paste import Region, RestoredFace
+from gfpgan_core.paste import Region, RestoredFace, blend_into
 
 # RGB of what lies beyond the photo's border.
 _BEYOND = (132, 133, 135)
@@ -62,8 +62,4 @@ def _lay_band(band: Region, canvas: ImageU8, face: RestoredFace, blend: float) -
     view = band.view(canvas)
     laid = cv2.warpAffine(face.restored, band.region_from_crop, band.size_wh)
     mask = cv2.warpAffine(face.mask, band.region_from_crop, band.size_wh)
-    wanted = laid.astype(np.float32)
-    wanted -= view
-    wanted *= (mask * np.float32(blend))[..., None]
-    wanted += view
-    view[:] = np.rint(wanted, out=wanted).astype(np.uint8)
+    blend_into(view, laid.astype(np.float32), (mask * np.float32(blend))[..., None])

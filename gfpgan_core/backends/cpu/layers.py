@@ -62,10 +62,8 @@ class WinogradConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, slope: Tensor | None = None) -> None:
         super().__init__()
         self.conv = conv
-        out_channels = conv.out_channels
-        self.slope = torch.ones(out_channels) if slope is None else slope.detach()
-        bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
-        self._epilogue = Epilogue(torch.ones(1, out_channels), bias, self.slope)
+        self.slope = torch.ones(conv.out_channels) if slope is None else slope.detach()
+        self._epilogue = _epilogue_of(conv, self.slope)
         self._in_scale = torch.ones(1, conv.in_channels)
         self._weight_u: Tensor | None = None  # made at the first image that is large enough
 
@@ -89,11 +87,7 @@ class ParseNetConv2d(nn.Module):
         super().__init__()
         self.conv = conv
         self.plain = plain
-        out_channels = conv.out_channels
-        bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
-        self._epilogue = Epilogue(
-            torch.ones(1, out_channels), bias, torch.full((out_channels,), slope)
-        )
+        self._epilogue = _epilogue_of(conv, torch.full((conv.out_channels,), slope))
         self._in_scale = torch.ones(1, conv.in_channels)
         self._doubles = doubles
         self._prepared: Tensor | None = None
@@ -122,10 +116,7 @@ class TapsBilinearConv2d(nn.Module):
     def __init__(self, conv: BilinearConv2d) -> None:
         super().__init__()
         self.conv = conv
-        out_channels = conv.out_channels
-        slope = torch.full((out_channels,), conv.slope)
-        assert conv.bias is not None
-        self._epilogue = Epilogue(torch.ones(1, out_channels), conv.bias, slope)
+        self._epilogue = _epilogue_of(conv, torch.full((conv.out_channels,), conv.slope))
         self._taps = _rebind_as_taps(conv.weight)[None]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,6 +208,12 @@ def should_use_winograd(x: Tensor, weight: Tensor, min_out_channels: int = _MIN_
         and weight.shape[0] >= min_out_channels
         and weight.shape[1] >= _MIN_CHANNELS
     )
+
+
+def _epilogue_of(conv: nn.Conv2d, slope: Tensor) -> Epilogue:
+    """Return the convolution's bias, and the (P)ReLU of that slope (C_out,), as an epilogue."""
+    bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
+    return Epilogue(torch.ones(1, conv.out_channels), bias, slope)
 
 
 def _rebind_as_taps(weight: Tensor) -> Tensor:

@@ -62,5 +62,5 @@ def _card(network: GFPGAN, title: str, license_id: str) -> Iterator[str]:
         "Restored detail is invented from what the network has seen of faces: don't identify"
         " people by it.\n\n## To be said by who publishes it\n"
     )
-    yield "- What it was trained on, and under which licence."
+    yield "- What it was trained on, and under which license."
     yield "- What it was measured on, with which figures."
