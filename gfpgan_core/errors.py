@@ -11,3 +11,16 @@ class WeightsError(RuntimeError):
 
 class CropFailedError(RuntimeError):
     """The network gave no usable result for a face (non-finite values): nothing is pasted."""
+
+
+_EXPECTED = (InputError, WeightsError, CropFailedError)
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is said of an error; one that we did not foresee is called a defect."""
+    if isinstance(error, _EXPECTED):
+        return " ".join(str(error).splitlines())
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for it: {error}".removesuffix(": ")
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (a defect of this program: please report it)"

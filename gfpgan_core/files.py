@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -95,3 +96,16 @@ def remove_partial_files_of(path: Path) -> None:
     """Remove what killed processes left of `path`, which no other process writes now."""
     for left in path.parent.glob(f"{_partial_prefix(path)}*{PARTIAL_SUFFIX}"):
         left.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gfpgan_core.cli.report import Report, error_text
-from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.cli.report import Report
+from gfpgan_core.errors import InputError, WeightsError, error_text
 from gfpgan_core.weights.releases import RELEASES
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gfpgan_core.cli.report import Report, error_text
-from gfpgan_core.errors import WeightsError
+from gfpgan_core.cli.report import Report
+from gfpgan_core.errors import WeightsError, error_text
 from gfpgan_core.weights.releases import (
     BACKGROUNDS,
     DETECTORS,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from gfpgan_core.cli.described import described_face, face_line
 from gfpgan_core.cli.inputs import Found
-from gfpgan_core.cli.report import Report, error_text
+from gfpgan_core.cli.report import Report
 from gfpgan_core.config import RestoreOptions
+from gfpgan_core.errors import error_text
 
 if TYPE_CHECKING:
     from gfpgan_core.damage import Damage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -77,16 +76,3 @@ def add_entries(folder: Path, entries: list[Entry]) -> None:
         # One write, with a line break first: a line that was cut off doesn't swallow this one.
         lines = [json.dumps(asdict(entry)) for entry in entries]
         file.write(("\n" + "\n".join(lines) + "\n").encode("ascii"))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file's content.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gfpgan_core.cli.described import described_face
-from gfpgan_core.errors import CropFailedError, InputError, WeightsError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from gfpgan_core.result import Restoration
-
-_EXPECTED = (InputError, WeightsError, CropFailedError)
 
 # What a terminal obeys instead of showing it: controls, direction marks, line separators; also the
 # bytes that are no text. Joiners stay: emoji and several scripts need them.
@@ -49,16 +46,6 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python holds the byte of a name that is no UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
-
-
-def error_text(error: BaseException) -> str:
-    """Return what is said of an error; one that we did not foresee is called a defect."""
-    if isinstance(error, _EXPECTED):
-        return " ".join(str(error).splitlines())
-    if isinstance(error, MemoryError):
-        return f"there is not enough memory for it: {error}".removesuffix(": ")
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} (a defect of this program: please report it)"
 
 
 class Stream:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfpgan_core.cli.inputs import Found, Source, find_photos
 from gfpgan_core.cli.listing import list_faces, load_finder
-from gfpgan_core.cli.record import sha256_of
-from gfpgan_core.cli.report import JsonReport, Report, error_text
+from gfpgan_core.cli.report import JsonReport, Report
 from gfpgan_core.cli.results import (
     Results,
     check_writable,
@@ -24,7 +23,8 @@ from gfpgan_core.cli.results import (
     without_done,
 )
 from gfpgan_core.config import RestoreOptions, parse_faces
-from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.errors import InputError, WeightsError, error_text
+from gfpgan_core.files import sha256_of
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
 from gfpgan_core.weights.folders import weights_file
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gfpgan_core.cli.inputs import Source
-from gfpgan_core.cli.record import Entry, add_entries, entries_in, sha256_of
+from gfpgan_core.cli.record import Entry, add_entries, entries_in
 from gfpgan_core.errors import InputError
-from gfpgan_core.files import remove_partial_files, whole_file
+from gfpgan_core.files import remove_partial_files, sha256_of, whole_file
 
 # A partial file of this age was left by a run that was killed: writing one takes seconds.
 _ABANDONED_AFTER_S = 600

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gfpgan_core.cli.report import Report, error_text
+from gfpgan_core.cli.report import Report
 from gfpgan_core.cli.restore import INTERRUPTED
-from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.errors import InputError, WeightsError, error_text
 from gfpgan_core.formats import FORMAT_OF_SUFFIX
 from gfpgan_core.weights.releases import RELEASES
 
