@@ -121,6 +121,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--keep-gps", action="store_true", help="leave in the result where a photo was taken")
     add("--save-faces", action="store_true", help="write each face, before and after, as well")
     add("--list", action="store_true", help="say which faces there are, and restore nothing")
+    add("--report", action="store_true", help="write report.html, to look at before and after")
     add("--json", action="store_true", help="report as lines of JSON")
     add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
     add(

@@ -159,6 +159,10 @@ class Report:
         """Say what concerns the run as a whole."""
         self._line(text, self.errors)
 
+    def page(self, path: Path) -> None:
+        """Say where the page is that shows the run."""
+        self._line(f"report: {path}", self.output)
+
     def closing(self) -> None:
         """Say what became of everything, in one line."""
         self._line(str(self.tally), self.output)
@@ -232,6 +236,10 @@ class JsonReport(Report):
         """Count a photo that could not be restored, and say why."""
         self.tally.failed += 1
         self._photo_line(json.dumps({"input": str(source), "error": text}), self.output)
+
+    def page(self, path: Path) -> None:
+        """Say where the page is that shows the run."""
+        self._line(json.dumps({"report": str(path)}), self.output)
 
     def closing(self) -> None:
         """Give the numbers of the run."""

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from gfpgan_core.cli.inputs import Found, Source, find_photos
 from gfpgan_core.cli.listing import list_faces, load_finder
 from gfpgan_core.cli.report import JsonReport, Report
+from gfpgan_core.cli.report_page import ReportPage
 from gfpgan_core.cli.results import (
     Results,
     check_writable,
+    done_before,
     in_the_way,
-    without_done,
 )
 from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.errors import InputError, WeightsError, error_text
@@ -43,7 +44,7 @@ _NOTHING_MORE_FITS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 # Options without influence on the pixels, or with an own place in the record.
 _NOT_RECORDED = (
-    *("command", "inputs", "output", "resume", "overwrite", "json", "list"),
+    *("command", "inputs", "output", "resume", "overwrite", "json", "list", "report"),
     *("device", "backend", "weights"),
 )
 
@@ -68,6 +69,8 @@ def restore(options: argparse.Namespace) -> int:
         restore_options = _restore_options(options)
         found = find_photos(options.inputs)
         if options.list:
+            if options.report:
+                raise InputError("--report shows what was restored, and --list restores nothing")
             finder = load_finder(options.detector, options.device)
             return list_faces(found, restore_options, finder, report, as_json=options.json)
         destination = _destination(options, found)
@@ -140,23 +143,42 @@ def _restore_found(
     report: Report,
 ) -> int:
     recorded = _recorded(options)
-    photos = found.photos
-    if options.resume:
-        photos = _not_done(photos, destination, recorded)
-        found.passed_over["done already"] = len(found.photos) - len(photos)
+    done = _done_before(found.photos, destination, recorded) if options.resume else {}
+    photos = [source for source in found.photos if source not in done]
+    found.passed_over["done already"] = len(done)
     tally = report.tally
     tally.photos = len(photos) + len(found.problems)
     tally.passed_over = +found.passed_over  # those above zero
+    results = Results((source.path for source in found.photos), overwrite=options.overwrite)
+    page = _report_page(options, destination, found) if options.report else None
+    saver = _Saver(options, destination, recorded, results, report, page)
     for name, problem in found.problems:
-        report.failed(name, problem)
+        saver.failed(name, problem)
+    if page:
+        for source, result in done.items():
+            page.restored_before(source.path, result)
     if photos:
-        results = Results((source.path for source in found.photos), overwrite=options.overwrite)
-        saver = _Saver(options, destination, recorded, results, report)
         _restore_all(photos, load_restorer(options), restore_options, saver)
     elif not found.photos and not tally.failed and not tally.passed_over["earlier results"]:
         report.note(f"there is no photo in {', '.join(options.inputs)}")
         return 1
+    saver.write_page()
     return int(tally.failed > 0 or tally.not_tried > 0)
+
+
+def _report_page(
+    options: argparse.Namespace, destination: _Destination, found: Found
+) -> ReportPage:
+    settings = ", ".join(
+        [
+            str(options.weights or options.version),
+            f"scale {options.scale}",
+            f"blend {options.blend}",
+            f"background {options.background}",
+        ]
+    )
+    count = len(found.photos)
+    return ReportPage(destination.folder, count, page=options.page, settings=settings)
 
 
 def _recorded(options: argparse.Namespace) -> dict[str, Any]:
@@ -172,12 +194,13 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
     return recorded
 
 
-def _not_done(
+def _done_before(
     photos: list[Source], destination: _Destination, recorded: Mapping[str, Any]
-) -> list[Source]:
+) -> dict[Source, Path]:
+    """Return the photos that need not be restored again, with their results."""
     if destination.file:
-        return [] if destination.file.exists() else photos
-    return list(without_done(photos, destination.folder, recorded))
+        return dict.fromkeys(photos, destination.file) if destination.file.exists() else {}
+    return done_before(photos, destination.folder, recorded)
 
 
 def load_restorer(options: argparse.Namespace) -> FaceRestorer:
@@ -235,6 +258,7 @@ class _Saver:
     recorded: Mapping[str, Any]
     results: Results
     report: Report
+    page: ReportPage | None
 
     def save(self, source: Source, result: Restoration | Exception) -> None:
         """Write the result and its faces.
@@ -247,7 +271,7 @@ class _Saver:
                 raise result
             files = self._write(source, result)
         except Exception as error:  # of one photo: the others are restored
-            self.report.failed(source.path, error_text(error))
+            self.failed(source.path, error_text(error))
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in _NOTHING_MORE_FITS:
                 raise _OutputFullError(
@@ -255,6 +279,28 @@ class _Saver:
                 ) from error
         else:
             self.report.restored(source.path, result, files)
+            if self.page:
+                self.page.restored(source.path, result, files[0])
+
+    def failed(self, source: Path | str, text: str) -> None:
+        """Say of a photo that it could not be restored, and why."""
+        self.report.failed(source, text)
+        if self.page:
+            self.page.failed(source, text)
+
+    def write_page(self) -> None:
+        """Write the page that shows the run, if it was asked for: `report.html` beside the results.
+
+        Raises:
+            InputError: it can't be written.
+        """
+        if self.page is None:
+            return
+        file = self.destination.file
+        stem = f"{file.stem}_report" if file else "report"
+        parts = {".html": self.page.html(self.report.tally)}
+        (path,) = self.results.write(self.destination.folder, stem, parts)
+        self.report.page(path)
 
     def _write(self, source: Source, result: Restoration) -> list[Path]:
         """Write the faces first: the result in the record says that all of its photo is done."""

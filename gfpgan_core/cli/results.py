@@ -171,24 +171,24 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def without_done(
+def done_before(
     sources: Iterable[Source], folder: Path, options: Mapping[str, Any]
-) -> Iterator[Source]:
-    """Yield the photos without a result from an earlier run with the same options.
+) -> dict[Source, Path]:
+    """Return the photos with a result from an earlier run with the same options, and the result.
 
     The photo is known by its name and content, the result by the folder's record; a result that was
     removed or changed since does not count.
     """
-    done: dict[Path, list[Entry]] = {}
+    kept: dict[Path, list[Entry]] = {}
+    done: dict[Source, Path] = {}
     for source in sources:
         target = folder / source.subfolder
-        if target not in done:
-            done[target] = list(_kept(target, options))
-        entry = _entry_of(source, done[target])
-        if entry is None:
-            yield source
-        else:
-            done[target].remove(entry)  # another photo of this name and content has its own
+        if target not in kept:
+            kept[target] = list(_kept(target, options))
+        if entry := _entry_of(source, kept[target]):
+            kept[target].remove(entry)  # another photo of this name and content has its own
+            done[source] = target / entry.result
+    return done
 
 
 def _kept(folder: Path, options: Mapping[str, Any]) -> Iterator[Entry]:

@@ -66,6 +66,17 @@ def encode(
     return _encoded(image, file_format, dpi, exif or Image.Exif())
 
 
+def preview(rgb: ImageU8, alpha: ImageU8 | None, size_wh: tuple[int, int]) -> bytes:
+    """Return a picture as a small JPEG file of the size given, for looking at; no metadata."""
+    image = Image.fromarray(rgb).resize(size_wh, Image.Resampling.LANCZOS)
+    if alpha is not None:
+        mask = Image.fromarray(alpha).resize(size_wh, Image.Resampling.LANCZOS)
+        image = Image.composite(image, Image.new("RGB", size_wh, "white"), mask)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80, optimize=True)
+    return buffer.getvalue()
+
+
 def _encoded(
     image: Image.Image, file_format: Format, dpi: tuple[float, float] | None, exif: Image.Exif
 ) -> bytes:
