@@ -16,8 +16,8 @@ import torch
 import torchvision
 import upstream
 
-from gfpgan_core import geometry, images
-from gfpgan_core.config import GeneratorConfig
+from gfpgan_core import geometry, images, pipeline
+from gfpgan_core.config import GeneratorConfig, RestoreOptions
 from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import save_safetensors
@@ -51,6 +51,19 @@ def two_faces(portrait: ImageU8) -> ImageU8:
 def no_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests neither read nor fill the user's weight cache."""
     monkeypatch.setenv("GFPGAN_WEIGHTS_DIR", str(tmp_path / "weights"))
+
+
+def _tinting(image: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
+    """Stands in for a background network: enlarges, and tints everything."""
+    enlarged = geometry.resize(image, size_wh).astype(int) + np.array([12, 0, -12])
+    return np.asarray(np.clip(enlarged, 0, 255), np.uint8)
+
+
+@pytest.fixture
+def tinting_background(monkeypatch: pytest.MonkeyPatch) -> RestoreOptions:
+    """Options with a background network that adds 12 to red and takes 12 from blue."""
+    monkeypatch.setattr(pipeline, "load_background", lambda name, device: _tinting)
+    return RestoreOptions(scale=2, background="realesrgan-x4v3")
 
 
 def random_network(seed: int, config: GeneratorConfig = TINY) -> GFPGAN:

@@ -1,4 +1,4 @@
-"""What people's pictures are like: pages, cut-outs, gray scans with a date, stills from video."""
+"""What people's pictures are like: cut-outs, files of all kinds and sizes, stills from video."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfpgan_core import bounds, geometry, images, pipeline
+from gfpgan_core import bounds, geometry, images
 from gfpgan_core.config import MAX_SCALE, MIN_SCALE, RestoreOptions, largest_scale
 from gfpgan_core.detect import load_detector
-from gfpgan_core.detectors import Face
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.images.interlace import deinterlace, is_interlaced
 from gfpgan_core.images.transparency import spread_colors
 from gfpgan_core.pipeline import FaceRestorer
-from gfpgan_core.result import Restoration
-
-ORANGE = (255, 140, 0)
 
 # Shrinking a counterexample of a whole restoration takes minutes.
 UNSHRUNK = (Phase.explicit, Phase.generate)
@@ -37,72 +33,6 @@ def restorer() -> FaceRestorer:
 
 def _resized(image: ImageU8, width: int, height: int) -> ImageU8:
     return np.asarray(geometry.resize(image, (width, height)), np.uint8)
-
-
-def _color_of(image: ImageU8) -> int:
-    """The largest difference of channels."""
-    return int(np.ptp(image.astype(int), axis=2).max())
-
-
-def _tinting(image: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
-    """Stands in for a background network: enlarges, and tints everything."""
-    enlarged = geometry.resize(image, size_wh).astype(int) + np.array([12, 0, -12])
-    return np.asarray(np.clip(enlarged, 0, 255), np.uint8)
-
-
-@pytest.fixture
-def tinting_background(monkeypatch: pytest.MonkeyPatch) -> RestoreOptions:
-    monkeypatch.setattr(pipeline, "load_background", lambda name, device: _tinting)
-    return RestoreOptions(scale=2, background="realesrgan-x4v3")
-
-
-def _page_with(portrait: ImageU8) -> ImageU8:
-    """A white page of black text, with a color portrait of 90 px."""
-    page = np.full((1080, 1920, 3), 255, np.uint8)
-    for row in range(6):
-        text = "The quick brown fox jumps over the lazy dog. " * 3
-        cv2.putText(page, text, (80, 260 + 40 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0))
-    page[80:170, 80:170] = _resized(portrait[:240, 110:350], 90, 90)
-    return page
-
-
-def test_a_color_portrait_on_a_white_page_keeps_its_color(
-    restorer: FaceRestorer, portrait: ImageU8, tinting_background: RestoreOptions
-) -> None:
-    page = _page_with(portrait)
-    assert np.mean(np.ptp(page.astype(int), axis=2) > 2) < 0.005
-    result = restorer.restore(page, tinting_background)
-    assert len(result.restored_crops) == 1
-    assert _color_of(result.restored_crops[0]) > 40
-    assert _color_of(result.image[170:330, 170:330]) > 40
-
-
-def test_a_gray_photo_with_an_orange_date_keeps_both(
-    restorer: FaceRestorer, portrait: ImageU8, tinting_background: RestoreOptions
-) -> None:
-    photo = images.gray(portrait)
-    cv2.putText(photo, "'94 6 12", (380, 500), cv2.FONT_HERSHEY_SIMPLEX, 0.8, ORANGE, 2)
-    for options in (RestoreOptions(scale=2), tinting_background):
-        result = restorer.restore(photo, options)
-        assert _color_of(result.restored_crops[0]) == 0
-        assert _color_of(result.image[:900]) == 0
-        assert _color_of(result.image[920:, 740:]) > 150
-
-
-def test_one_gray_and_one_color_face_are_decided_apart(
-    restorer: FaceRestorer, two_faces: ImageU8
-) -> None:
-    photo = two_faces.copy()
-    photo[:, 516:] = images.gray(photo[:, 516:])
-    colors = {
-        face.landmarks[2, 0] > 512: _color_of(crop)
-        for face, crop in zip(*_faces(restorer.restore(photo)), strict=True)
-    }
-    assert colors[True] == 0 and colors[False] > 40
-
-
-def _faces(result: Restoration) -> tuple[list[Face], list[ImageU8]]:
-    return result.faces, result.restored_crops
 
 
 @pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 0, 255)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gfpgan_core.formats import SUFFIXES, Format
-from gfpgan_core.images.color import gray, is_gray, keep_gray
+from gfpgan_core.images.color import gray, is_gray, keep_gray, keep_gray_face
 from gfpgan_core.images.metadata import Metadata
 from gfpgan_core.images.opening import check_input_size, size_of
 from gfpgan_core.images.photo import ImageU8, Photo
@@ -25,6 +25,7 @@ __all__ = [
     "gray",
     "is_gray",
     "keep_gray",
+    "keep_gray_face",
     "preview",
     "read",
     "read_rgb",

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gfpgan_core.images.photo import ImageU8
 
 # Channels differ by more: of gray saved as a color JPEG, rounding makes up to 2.
 _COLORED = 2
-# No paper, no print, no fold: colored on purpose, such as a camera's orange date.
-_STRONGLY_COLORED = 32
+# Color is looked for in means of so many pixels: a scanner's noise is gone in them, a date's thin
+# digits are not, and they reach over what lies around color: anti-aliasing, half-resolution chroma.
+_MEAN_PX = 9
 # Black and white have no color in a color photo either, and pages hold much of both.
 _BLACK, _WHITE = 12, 243
-# Of the pixels that are neither: noise and a date stay below, faint sepia is far above.
+# Of the pixels that are neither: a date stays below, faint sepia is far above.
 _COLORED_SHARE = 0.05
-# Color around a strongly colored pixel is its own: anti-aliasing, and half-resolution chroma.
-_HALO_PX = 9
+
+# Of an aligned face, in sides of the crop: brows to chin. What is around it may be another picture.
+_FACE_ROWS, _FACE_COLUMNS = (0.33, 0.85), (0.28, 0.72)
+# A face with fewer pixels that are neither black nor white is decided with what is around it.
+_DECISIVE_SHARE = 0.1
 
 _BAND_PIXELS = 2**22
 
@@ -33,31 +38,71 @@ def is_gray(image: ImageU8) -> bool:
     Decided on the pixels that are neither black nor white: a small color portrait on a white page
     is not gray, whatever the page's size.
     """
-    colored = counted = 0
-    rows = max(1, _BAND_PIXELS // image.shape[1])
-    for top in range(0, image.shape[0], rows):
-        lowest, highest = _extremes(image[top : top + rows])
-        inside = (highest > _BLACK) & (lowest < _WHITE)
-        counted += int(np.count_nonzero(inside))
-        colored += int(np.count_nonzero(inside & (cv2.subtract(highest, lowest) > _COLORED)))
+    colored, counted = _counts(image)
     return colored <= _COLORED_SHARE * counted
 
 
 def keep_gray(restored: ImageU8, original: ImageU8) -> ImageU8:
     """Return `restored` without color where `original` has none.
 
-    A color photo is returned as it is; of a gray one only what is strongly colored, such as an
-    orange date, keeps its color. `restored` may be larger or smaller than `original`.
+    Each place is looked at on its own: a gray photo on a colored page stays gray, and a date, a
+    stamp or a color photo on a gray page keep their color. `restored` may be larger or smaller than
+    `original`.
     """
-    if not is_gray(original):
+    colored = _is_colored(original).astype(np.uint8) * np.uint8(255)
+    if colored.all():
         return restored
-    result = gray(restored)
-    strong = cv2.subtract(*_extremes(original)[::-1]) > _STRONGLY_COLORED
-    if strong.any():
-        halo = cv2.dilate(strong.astype(np.uint8), np.ones((_HALO_PX, _HALO_PX), np.uint8))
-        size_wh = (restored.shape[1], restored.shape[0])
-        colored = cv2.resize(halo, size_wh, interpolation=cv2.INTER_NEAREST).astype(bool)
-        result[colored] = restored[colored]
+    height, width = restored.shape[:2]
+    share = cv2.resize(colored, (width, height), interpolation=cv2.INTER_LINEAR)
+    result = np.empty_like(restored)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = slice(top, top + rows)
+        result[band] = _mixed(gray(restored[band]), restored[band], share[band])
+    return result
+
+
+def keep_gray_face(restored: ImageU8, crop: ImageU8) -> ImageU8:
+    """Return an aligned face without color if `crop`, before it was restored, shows a gray one.
+
+    Decided from brows to chin, because the page around a pasted portrait says nothing of it. A
+    color face is returned as it is: the network may give color to what is pale or blown out in it.
+    Around a gray one, what has color in `crop` keeps it.
+    """
+    height, width = crop.shape[:2]
+    (top, bottom), (left, right) = _FACE_ROWS, _FACE_COLUMNS
+    face = crop[round(top * height) : round(bottom * height)]
+    face = face[:, round(left * width) : round(right * width)]
+    colored, counted = _counts(face)
+    if counted < _DECISIVE_SHARE * face.shape[0] * face.shape[1]:
+        colored, counted = _counts(crop)
+    return restored if colored > _COLORED_SHARE * counted else keep_gray(restored, crop)
+
+
+def _mixed(grays: ImageU8, colors: ImageU8, share: ImageU8) -> ImageU8:
+    """Return colors where `share` (H, W) is 255, grays where it is 0, and both between."""
+    part = (share / np.float32(255))[..., None]
+    mixed = grays + part * (colors.astype(np.float32) - grays)
+    return np.asarray(np.rint(mixed), np.uint8)
+
+
+def _counts(image: ImageU8) -> tuple[int, int]:
+    """Return how many pixels are colored, of how many that are neither black nor white."""
+    lowest, highest = _extremes(image)
+    inside = (highest > _BLACK) & (lowest < _WHITE)
+    return int(np.count_nonzero(inside & _is_colored(image))), int(np.count_nonzero(inside))
+
+
+def _is_colored(image: ImageU8) -> NDArray[np.bool_]:
+    """Return for each pixel of (H, W, 3) whether there is color in it or close to it."""
+    height, width = image.shape[:2]
+    result = np.empty((height, width), np.bool_)
+    rows, reach = max(1, _BAND_PIXELS // width), _MEAN_PX // 2
+    for top in range(0, height, rows):
+        first = max(0, top - reach)
+        means = cv2.blur(image[first : top + rows + reach], (_MEAN_PX, _MEAN_PX))
+        lowest, highest = _extremes(np.asarray(means[top - first :][:rows], np.uint8))
+        result[top : top + rows] = cv2.subtract(highest, lowest) > _COLORED
     return result
 
 
