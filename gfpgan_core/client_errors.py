@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from gfpgan_core.errors import CropFailedError, InputError, WeightsError
+from gfpgan_core.errors import CropFailedError, InputError, MissingPackageError, WeightsError
 
 _logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ def errors_for_clients(without_weights: str) -> Iterator[None]:
     """
     try:
         yield
+    except MissingPackageError as error:
+        _logger.warning("%s", error)
+        raise InputError(client_text(error)) from None
     except InputError:
         raise
     except WeightsError as error:
@@ -50,6 +53,11 @@ def errors_for_clients(without_weights: str) -> Iterator[None]:
             ) from None
         _logger.exception("unexpected")
         raise RuntimeError("an unexpected error; the server's log has the details") from error
+
+
+def client_text(error: InputError) -> str:
+    """Return what a client reads of an error that is the input's."""
+    return error.for_clients if isinstance(error, MissingPackageError) else str(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

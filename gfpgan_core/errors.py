@@ -5,6 +5,15 @@ class InputError(ValueError):
     """The input can't be used: the text says what was given, what is allowed, what to do."""
 
 
+class MissingPackageError(InputError):
+    """The input needs an optional package that isn't installed here."""
+
+    def __init__(self, text: str, for_clients: str) -> None:
+        """Take the text, and the one for the client of a server, who can install nothing."""
+        super().__init__(text)
+        self.for_clients = for_clients
+
+
 class WeightsError(RuntimeError):
     """A weight file can't be had, is damaged, or doesn't fit the network."""
 

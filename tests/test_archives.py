@@ -68,7 +68,7 @@ def test_images_are_told_by_content_and_the_rest_is_counted(
         },
     )
     with caplog.at_level(logging.INFO):
-        found = unpack_images(archive.rename(tmp_path / "no-suffix"), tmp_path / "out")
+        found = unpack_images(archive.rename(tmp_path / "no-suffix"), tmp_path / "out").images
     assert [path.read_bytes() == data for path in found] == [True] * 4
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [p.name for p in found]
     assert "4 images, 6 passed over: " in caplog.text
@@ -84,14 +84,14 @@ def test_tars_of_every_compression_are_read(
 ) -> None:
     data = PORTRAIT.read_bytes()
     members = {f"folder/{n}.jpg": data + bytes(n) for n in range(3)} | {"skipped.txt": bytes(2000)}
-    found = unpack_images(_file(tmp_path, packed(_tar(members))), tmp_path / "out")
+    found = unpack_images(_file(tmp_path, packed(_tar(members))), tmp_path / "out").images
     assert [len(path.read_bytes()) - len(data) for path in found] == [0, 1, 2]
 
 
 def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path: Path) -> None:
     inner = _zip(tmp_path, {"x.jpg": PNG}).read_bytes()
     path = _file(tmp_path, _tar({"a.png": PNG, "inner.zip": inner}))
-    assert len(unpack_images(path, tmp_path / "out")) == 1
+    assert len(unpack_images(path, tmp_path / "out").images) == 1
 
 
 NAMES = [
@@ -112,7 +112,7 @@ def test_odd_names_refuse_nothing(tmp_path: Path, name: str, kind: str) -> None:
         path = _zip(tmp_path, members)
     else:
         path = _file(tmp_path, _tar(members, format=formats[kind]))  # type: ignore[arg-type]
-    found = unpack_images(path, tmp_path / "out")
+    found = unpack_images(path, tmp_path / "out").images
     assert len(found) == 2
     assert all(p.name.isascii() and p.name.isprintable() and len(p.name) < 80 for p in found)
 
@@ -120,7 +120,7 @@ def test_odd_names_refuse_nothing(tmp_path: Path, name: str, kind: str) -> None:
 @pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT])
 def test_latin_1_names_are_read(tmp_path: Path, tar_format: int) -> None:
     data = _tar({"caf\xe9.jpg": PNG}, format=tar_format, encoding="latin-1")  # type: ignore[arg-type]
-    assert len(unpack_images(_file(tmp_path, data), tmp_path / "out")) == 1
+    assert len(unpack_images(_file(tmp_path, data), tmp_path / "out").images) == 1
 
 
 @pytest.mark.parametrize("name", ["../../evil.png", "/etc/evil.png", "..\\evil.png", "C:evil.png"])

@@ -168,7 +168,7 @@ def test_headers_of_a_tar(kind: bytes, content: bytes, outcome: str, tmp_path: P
     path = tmp_path / "photos.tar"
     path.write_bytes(header_before_a_photo(kind, content))
     if outcome == _INSIDE:
-        (image,) = unpack_images(path, tmp_path / "out")
+        (image,) = unpack_images(path, tmp_path / "out").images
         assert image.read_bytes() == PNG
     else:
         with pytest.raises(InputError, match=outcome):

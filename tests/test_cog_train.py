@@ -95,6 +95,15 @@ def test_photos_become_weights_that_serve_and_are_trained_further(
     print(f"\ntwo trainings and a prediction over the server: {time.monotonic() - started:.0f} s")
 
 
+def test_few_photos_that_are_sent_several_times_are_trained_with(
+    trainer: Server, portrait: ImageU8
+) -> None:
+    archive = data_url(_zip([portrait] * 4))
+    body = _train(trainer, train_data=archive, **SMALL).json()
+    assert body["status"] == "succeeded", body
+    assert "1 usable face\n3 passed over: copies of other photos" in body["logs"]
+
+
 def test_bad_trainings_say_what_is_wrong(
     trainer: Server, portrait: ImageU8, tmp_path: Path
 ) -> None:
@@ -115,7 +124,11 @@ def test_bad_trainings_say_what_is_wrong(
         ({"train_data": data_url(tar.getvalue(), "application/x-tar")}, ("a link or device",)),
         (
             {"train_data": few},
-            ("at least 4", "2 usable faces", "1 refused: no face found"),
+            ("at least 4", "2 usable faces", "1 refused: no face found", ": 1 not an image"),
+        ),
+        (
+            {"train_data": data_url(_zip([], a__txt=b"-", b__mp4=b"-", __DS_Store=b"-"))},
+            ("holds no photo that can be read (3 passed over: 2 not images, 1 hidden)", "JPEG"),
         ),
         ({"train_data": good, "steps": 0}, ("steps", "1")),
         ({"train_data": good, "base_version": "v9"}, ("base_version", "v1.4")),

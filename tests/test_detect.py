@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from conftest import real_weights
+from conftest import ROOT, real_weights
 
 from gfpgan_core import detect, geometry
 from gfpgan_core.choose import choose, describe, select
@@ -380,3 +381,23 @@ def test_retinaface_sees_a_batch_as_it_sees_each_image(portrait: ImageU8) -> Non
     (alone,) = raw([portrait], 0.6)[0]
     assert np.abs(both[0].landmarks - alone.landmarks).max() < 0.01
     assert _error([alone], MARKED) < TOLERANCE_PX
+
+
+def test_photos_without_a_face_cost_what_the_documentation_says() -> None:
+    """A row for each photo: its size, and the megapixels of the usual looks and of all."""
+    text = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) x (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert len(rows) == 6
+    for width, height, usual, every, times in rows:
+        seen: list[float] = []
+
+        def raw(batch: list[ImageU8], _: float, seen: list[float] = seen) -> list[list[Face]]:
+            seen.extend(image.shape[0] * image.shape[1] / 1e6 for image in batch)
+            return [[] for _ in batch]
+
+        finder = FaceDetector("blind", raw)
+        finder.find(np.zeros((int(height), int(width), 3), np.uint8))
+        megapixels = sum(seen)
+        first = sum(seen[: 2 if min(int(height), int(width)) >= 800 else 1])
+        assert (f"{first:.2f}", f"{megapixels:.2f}") == (usual, every)
+        assert f"{megapixels / first:.1f}" == times

@@ -33,7 +33,7 @@ def _resized(image: ImageU8, width: int, height: int) -> ImageU8:
 
 def _colors(image: ImageU8) -> ImageU8:
     """Each pixel's largest difference of channels."""
-    return np.ptp(image.astype(int), axis=2)
+    return np.asarray(image.max(axis=2) - image.min(axis=2), np.uint8)
 
 
 def _page(paper: int, noise: float) -> ImageU8:

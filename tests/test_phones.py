@@ -15,6 +15,7 @@ from cli_runs import Cli, cli  # noqa: F401 (a fixture)
 from PIL import ExifTags, Image, ImageCms, features
 
 from gfpgan_core import bounds, images
+from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.images.opening import open_checked
@@ -148,8 +149,14 @@ def test_tags_of_odd_types_and_sizes_do_not_stop_a_photo(tag: int, value: Any) -
 
 def test_without_its_decoder_a_photo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
     with pytest.raises(InputError, match=r"IMG_1.HEIC is HEIC, .*pip install 'gfpgan-core\[heif\]"):
-        images.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "IMG_1.HEIC")
+        images.decode(data, "IMG_1.HEIC")
+    # Who sends it to a server can install nothing there.
+    with pytest.raises(InputError) as seen, errors_for_clients("choose another version"):
+        images.decode(data, "img")
+    text = "img is HEIC, which this server does not read: save it as JPEG or PNG first"
+    assert str(seen.value) == text
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(InputError, match=r"a.avif is AVIF, .*pip install -U pillow"):
         images.decode(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(50), "a.avif")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import HANG_S, ROOT
 from faults import full_disk
+from PIL import Image
 
 from gfpgan_core import geometry, images
 from gfpgan_core.detect import FaceDetector, load_detector
@@ -97,6 +98,46 @@ def test_a_second_run_over_the_same_photos_changes_nothing(
     assert "3 usable faces (3 from before)\n1 refused: no face found" in second.summary()
 
 
+def test_pages_that_are_not_used_are_told_by_each_run(
+    photos: Path, portrait: ImageU8, prepare: Prepare
+) -> None:
+    pages = [Image.fromarray(picture) for picture in (portrait, portrait[::-1], portrait[:, ::-1])]
+    photos.mkdir()
+    for name in ("scan.tif", "moving.gif"):
+        pages[0].save(photos / name, save_all=True, append_images=pages[1:])
+    _write(photos / "one.png", portrait)
+    for _ in range(2):
+        summary = prepare().summary()
+        told = "2 of several pages, of which one is used (moving.gif: page 1 of 3, scan.tif: page"
+        assert f"{told} 1 of 3)" in summary
+
+
+def test_damaged_photos_are_told_in_one_line(
+    photos: Path, portrait: ImageU8, prepare: Prepare
+) -> None:
+    """Pillow says how many bytes each lacks."""
+    photos.mkdir()
+    data = images.encode(portrait, None, "jpg")
+    for lacking in range(5):
+        (photos / f"{lacking}.jpg").write_bytes(data[: 9000 + lacking])
+    lines = prepare().summary().splitlines()
+    assert lines[0] == "0 usable faces" and len(lines) == 2
+    assert lines[1].startswith("5 refused: the file is damaged or cut off")
+
+
+def test_a_photo_that_needed_a_package_is_looked_at_again_when_it_is_there(
+    photos: Path, portrait: ImageU8, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    photos.mkdir()
+    Image.fromarray(portrait).save(photos / "a.heic", "HEIF")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        assert "1 refused: the file is HEIC, which needs the package" in prepare().summary()
+    assert prepare().summary() == "1 usable face"
+
+
 def test_a_second_album_adds_to_the_first(
     tmp_path: Path, faces: Path, portrait: ImageU8, prepare: Prepare
 ) -> None:
@@ -135,7 +176,7 @@ def test_an_edited_photo_leaves_the_faces_of_its_copy(
     for name in ("a.png", "copy.png"):
         _write(photos / name, portrait)
     result = prepare()
-    assert "1 usable faces\n1 passed over: copies of other photos" in result.summary()
+    assert "1 usable face\n1 passed over: copies of other photos" in result.summary()
     before = _state(faces)
     prepare(a=_mirrored(portrait))
     assert _state(faces)["a.png"] == before["a.png"]  # the copy's

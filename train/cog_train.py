@@ -11,10 +11,11 @@ from typing import Optional
 from cog import BaseModel, Input, Path
 
 from gfpgan_core import bounds, serving
-from gfpgan_core.client_errors import errors_for_clients
+from gfpgan_core.client_errors import client_text, errors_for_clients
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.formats import READABLE_TEXT
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.runtime import configure_process
 from gfpgan_core.weights.load import load_file
@@ -191,19 +192,27 @@ def _prepare(train_data: Path, folder: LocalPath, face_size_px: int) -> None:
         InputError: no archive of photos, or too few faces.
     """
     archive = _files.received(train_data, "train_data", serving.MAX_ARCHIVE_BYTES)
-    photos = unpack_images(archive, folder / "photos")
+    unpacked = unpack_images(archive, folder / "photos")
+    if not unpacked.images:
+        raise InputError(
+            f"train_data holds no photo that can be read ({unpacked.passed_over or 'it is empty'}):"
+            f" send a zip or tar of at least {MIN_FACES} photos with faces, as {READABLE_TEXT}"
+        )
     result = prepare_faces(
-        photos,
+        unpacked.images,
         folder / "faces",
         load_detector("auto"),
         face_size_px=face_size_px,
         # Half of the eye distance that an aligned face of this size has.
         min_eye_distance_px=face_size_px / 8,
+        error_text=client_text,
     )
-    if len(result.faces) < MIN_FACES:
+    # Copies count: who sends a photo several times wants it trained with.
+    if not result.faces or len(result.faces) + result.copies < MIN_FACES:
+        lines = [result.summary(), *filter(None, [unpacked.passed_over])]
         raise InputError(
-            f"train_data holds {len(photos)} photos with too few usable faces; at least"
-            f" {MIN_FACES} are needed. {result.summary()}"
+            f"train_data has too few usable faces in its {len(unpacked.images)} photos; at least"
+            f" {MIN_FACES} are needed. " + "\n".join(lines)
         )
     print(result.summary(), flush=True)
 

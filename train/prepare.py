@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from gfpgan_core import geometry, images
 from gfpgan_core.align import align
 from gfpgan_core.detect import FaceDetector
-from gfpgan_core.errors import InputError
+from gfpgan_core.errors import InputError, MissingPackageError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX, apply, fit_to_template, scale_of
 from gfpgan_core.images import ImageU8
 from train.components import FILE_NAME, Boxes, boxes_from_landmarks, load_boxes, save_boxes
@@ -32,6 +33,8 @@ _ALIGNED_SHIFT_PX = 25.0  # of 512
 # Names hold 255 bytes at most; a number and the suffix follow.
 _MAX_STEM_BYTES = 200
 
+_DIGITS = re.compile(r"\d+")
+
 
 @dataclass
 class Prepared:
@@ -44,18 +47,24 @@ class Prepared:
     """Photo to the reason why nothing of it is used."""
     copies: int = 0
     """Photos with the same bytes as another one of this run: their faces are made once."""
+    pages: dict[Path, int] = field(default_factory=dict)
+    """Photos whose faces were taken from the first of several pages or frames, and how many."""
     removed: int = 0
     """Faces that an earlier run made and that somebody has removed since: they stay removed."""
 
     def summary(self) -> str:
         """Return one line for the faces, and one for each reason with some of the photos."""
-        reasons: dict[str, list[str]] = {}
+        alike: dict[str, list[Path]] = {}  # sizes and counts of bytes make no reason of their own
         for photo, reason in self.refused.items():
-            reasons.setdefault(reason, []).append(photo.name)
+            alike.setdefault(_DIGITS.sub("", reason), []).append(photo)
         lines = [
-            f"{len(names)} refused: {reason} ({some_of(names)})"
-            for reason, names in reasons.items()
+            f"{len(photos)} refused: {self.refused[photos[0]]}"
+            f" ({some_of([photo.name for photo in photos])})"
+            for photos in alike.values()
         ]
+        if self.pages:
+            shown = some_of([f"{photo.name}: page 1 of {n}" for photo, n in self.pages.items()])
+            lines.append(f"{len(self.pages)} of several pages, of which one is used ({shown})")
         if self.copies:
             lines.append(f"{self.copies} passed over: copies of other photos")
         if self.removed:
@@ -63,10 +72,9 @@ class Prepared:
                 f"{self.removed} faces of earlier runs were removed and are not made again; without"
                 f" {JOURNAL} they are"
             )
-        kept = len(self.faces) - self.new
-        return "\n".join(
-            [f"{len(self.faces)} usable faces" + f" ({kept} from before)" * bool(kept), *lines]
-        )
+        count, kept = len(self.faces), len(self.faces) - self.new
+        faces = f"{count} usable face{'s' * (count != 1)}" + f" ({kept} from before)" * bool(kept)
+        return "\n".join([faces, *lines])
 
 
 def prepare_faces(
@@ -76,13 +84,15 @@ def prepare_faces(
     *,
     face_size_px: int = TEMPLATE_SIZE_PX,
     min_eye_distance_px: float = MIN_EYE_DISTANCE_PX,
+    error_text: Callable[[InputError], str] = str,
 ) -> Prepared:
     """Write each face as PNG, and `components.json` beside them; add to what is there.
 
     A square photo that is an aligned face already keeps its pixels. Photos without a usable face
     are reported, not raised. Photos that an earlier run has seen, known by their content, are not
     looked at again; the faces of a photo that was edited are replaced. `min_eye_distance_px`
-    counts in the photo.
+    counts in the photo. `error_text` says why a photo is refused. Of several pages the first is
+    used.
 
     Raises:
         InputError: the destination can't be written, or what is in it can't be read.
@@ -93,7 +103,7 @@ def prepare_faces(
         raise InputError(f"{destination} can't be made: {error.strerror}") from error
     boxes_file = destination / FILE_NAME
     boxes = load_boxes(boxes_file) if boxes_file.exists() else {}
-    work = _Preparation(destination, detector, face_size_px, min_eye_distance_px)
+    work = _Preparation(destination, detector, face_size_px, min_eye_distance_px, error_text)
     try:
         for photo in photos:
             work.add(photo)
@@ -112,11 +122,13 @@ class _Preparation:
         detector: FaceDetector,
         face_size_px: int,
         min_eye_distance_px: float,
+        error_text: Callable[[InputError], str],
     ) -> None:
         self.destination = destination
         self.detector = detector
         self.face_size_px = face_size_px
         self.min_eye_distance_px = min_eye_distance_px
+        self.error_text = error_text
         self.journal = Journal(destination)
         self.result = Prepared()
         self.new_boxes: dict[str, Boxes] = {}
@@ -159,12 +171,16 @@ class _Preparation:
 
     def _make(self, photo: Path, data: bytes, entry: Entry, names_before: list[str]) -> None:
         try:
-            image = images.decode(data, "the file").rgb
-            found = _faces_in(image, self.detector, self.face_size_px, self.min_eye_distance_px)
+            decoded = images.decode(data, "the file")
+            rgb = decoded.rgb
+            found = _faces_in(rgb, self.detector, self.face_size_px, self.min_eye_distance_px)
         except InputError as error:
-            self.result.refused[photo] = str(error)
-            self.journal.add(replace(entry, refused=str(error)))
+            self.result.refused[photo] = self.error_text(error)
+            if not isinstance(error, MissingPackageError):  # which may be there the next time
+                self.journal.add(replace(entry, refused=self.error_text(error)))
             return
+        entry = replace(entry, pages=decoded.pages)
+        self._note_pages(photo, entry)
         names = self._write(photo, [crop for crop, _ in found], names_before)
         boxes = [boxes_from_landmarks(landmarks) for _, landmarks in found]
         table = dict(zip(names, boxes, strict=True))
@@ -177,11 +193,16 @@ class _Preparation:
             self.journal.add(known)
         if known.refused:
             self.result.refused[photo] = known.refused
+        self._note_pages(photo, known)
         for path in (self.destination / name for name in known.faces):
             if not path.exists():
                 self.result.removed += 1
             elif path not in self._listed:  # else two photos are the same
                 self._list(path)
+
+    def _note_pages(self, photo: Path, entry: Entry) -> None:
+        if entry.pages > 1:
+            self.result.pages[photo] = entry.pages
 
     def _write(self, photo: Path, crops: list[ImageU8], names_before: list[str]) -> list[str]:
         """Write the crops, in the place of those that the photo gave before; return their names."""

@@ -28,6 +28,8 @@ class Entry:
     """File name to boxes, see `train.components`."""
     refused: str = ""
     """Why nothing of the photo is used."""
+    pages: int = 1
+    """How many there are in the file; the first is used."""
 
 
 class Journal:

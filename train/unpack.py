@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -18,6 +19,7 @@ from train.archive import Allowance, Member, opened
 _logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 2**18
+_NOT_IMAGES = "not images"
 _MAX_STEM = 60  # characters of a file's own name that are kept in ours
 
 # What reads a name: no other character can end a line, a folder or an encoding.
@@ -25,8 +27,18 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _DRIVE = re.compile(r"[A-Za-z]:(?:$|[^0-9 ])")  # C:photo.png; "12:30 pm.jpg" has none
 
 
-def unpack_images(archive: Path, destination: Path) -> list[Path]:
-    """Return the image files of a zip or tar, written below `destination`, in order.
+@dataclass(frozen=True)
+class Unpacked:
+    """What an archive held."""
+
+    images: list[Path]
+    """The image files that were written, in order."""
+    passed_over: str
+    """How many others there are, if any, and why: `3 passed over: 2 not images, 1 hidden`."""
+
+
+def unpack_images(archive: Path, destination: Path) -> Unpacked:
+    """Write the image files of a zip or tar below `destination`.
 
     What is an image is told by its content. Other files, hidden ones and macOS's doubles are
     passed over, and counted in the log. Sizes are counted while writing: what the archive says of
@@ -52,10 +64,13 @@ def unpack_images(archive: Path, destination: Path) -> list[Path]:
             "the archive is damaged, cut off or encrypted: send an undamaged .zip or .tar without a"
             " password"
         ) from error
-    reasons = ", ".join(f"{number} {reason}" for reason, number in passed_over.most_common())
+    reasons = ", ".join(
+        f"{number} {'not an image' if (number, reason) == (1, _NOT_IMAGES) else reason}"
+        for reason, number in passed_over.most_common()
+    )
     passed = f"{passed_over.total()} passed over{': ' * bool(reasons)}{reasons}"
     _logger.info("the archive holds %d images, %s", len(images), passed)
-    return images
+    return Unpacked(images, passed if passed_over else "")
 
 
 def _write_all(
@@ -80,7 +95,7 @@ def _write_all(
             head = source.read(HEAD_BYTES)
             kind = kind_of(head)
             if kind not in READABLE:
-                passed_over[f"{kind}, which is not read" if kind else "not images"] += 1
+                passed_over[f"{kind}, which is not read" if kind else _NOT_IMAGES] += 1
                 continue
             target = destination / f"{count:05d}_{_plain(path)}"
             _write(head, source, target, shown, allowance)

@@ -53,7 +53,8 @@ def keep_gray(restored: ImageU8, original: ImageU8) -> ImageU8:
     if colored.all():
         return restored
     height, width = restored.shape[:2]
-    share = cv2.resize(colored, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(colored, (width, height), interpolation=cv2.INTER_LINEAR)
+    share = np.asarray(resized, np.uint8)
     result = np.empty_like(restored)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
