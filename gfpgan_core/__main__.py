@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from gfpgan_core.cli.batch import batch
 from gfpgan_core.cli.export import export
 from gfpgan_core.cli.fetch import fetch
 from gfpgan_core.cli.parser import make_parser
@@ -24,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         with _second_interrupt_kills():
             if options.command == "fetch":
                 return fetch(options.names)
-            return export(options) if options.command == "export" else restore(options)
+            commands = {"export": export, "batch": batch, "restore": restore}
+            return commands[options.command](options)
     except KeyboardInterrupt:
         return INTERRUPTED
 

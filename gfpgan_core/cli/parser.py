@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"all, or any of: {', '.join(FETCHABLE)} (default: v1.4 and its companions)",
     )
     _add_export(commands.add_parser("export", help="write weights as other tools read them"))
+    _add_batch(commands.add_parser("batch", help="restore millions of photos, on many machines"))
     return parser
 
 
@@ -79,6 +80,39 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace files of these names")
 
 
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="batch_command", required=True)
+    manifest = commands.add_parser("manifest", help="list photos and deal them out to shards")
+    add = manifest.add_argument
+    add(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder, photo, address such as s3://bucket/folder, or list: .txt, .parquet",
+    )
+    add("--output", default="manifest.parquet", metavar="FILE", help="default: manifest.parquet")
+    add("--shards", type=int, default=100, help="default: 100; 1,000 to 10,000 photos each is good")
+    add("--overwrite", action="store_true", help="replace the file")
+    run = commands.add_parser("run", help="restore what isn't done of a manifest's photos")
+    add = run.add_argument
+    add("manifest", metavar="MANIFEST", help="what `batch manifest` wrote")
+    add("--output", default="output", metavar="DIR", help="default: output")
+    add("--shard", default="0/1", metavar="I/N", help="every N-th shard from I on; default: 0/1")
+    add("--retry-failed", action="store_true", help="do again what failed or was poison")
+    add("--ray", action="store_true", help="on Ray, by the package's extra of that name")
+    add("--address", default="", help="of a Ray cluster; default: one of this machine's own")
+    add("--workers", type=int, default=0, help="processes; default: one for each core or GPU")
+    add("--threads", type=int, default=1, help="of each worker; default: 1")
+    add("--gpus-per-worker", type=float, default=0.0, help="of Ray; default: 0")
+    _add_how(run)
+    status = commands.add_parser("status", help="say how far a batch is")
+    add = status.add_argument
+    add("output", nargs="?", default="output", metavar="DIR", help="default: output")
+    add("--watch", action="store_true", help="again every 5 s until all is done")
+    add("--prometheus", action="store_true", help="as Prometheus reads it")
+    add("--plot", metavar="FILE", help="draw photos done over time (matplotlib)")
+
+
 def _add_restore(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="photos, or folders of photos")
@@ -90,6 +124,16 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     )
     add("--overwrite", action="store_true", help="replace files of the results' names, no photos")
     add("--resume", action="store_true", help="leave out what an earlier run has done")
+    _add_how(parser)
+    add("--save-faces", action="store_true", help="write each face, before and after, as well")
+    add("--list", action="store_true", help="say which faces there are, and restore nothing")
+    add("--report", action="store_true", help="write report.html, to look at before and after")
+    add("--json", action="store_true", help="report as lines of JSON")
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a photo is restored, and by what."""
+    add = parser.add_argument
     add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
     add("--weights", type=Path, metavar="FILE", help="weights of your own: a file, or a folder")
     add(
@@ -119,10 +163,6 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--deinterlace", action="store_true", help="for a still from interlaced video")
     add("--format", choices=("auto", *WRITABLE), default="auto", help="default: auto")
     add("--keep-gps", action="store_true", help="leave in the result where a photo was taken")
-    add("--save-faces", action="store_true", help="write each face, before and after, as well")
-    add("--list", action="store_true", help="say which faces there are, and restore nothing")
-    add("--report", action="store_true", help="write report.html, to look at before and after")
-    add("--json", action="store_true", help="report as lines of JSON")
     add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
     add(
         "--backend",

@@ -66,16 +66,16 @@ def restore(options: argparse.Namespace) -> int:
     """Return the exit status: 0, 1 if any photo failed or there is none, 130 after Ctrl-C."""
     report = JsonReport() if options.json else Report()
     try:
-        restore_options = _restore_options(options)
+        wanted = restore_options(options)
         found = find_photos(options.inputs)
         if options.list:
             if options.report:
                 raise InputError("--report shows what was restored, and --list restores nothing")
             finder = load_finder(options.detector, options.device)
-            return list_faces(found, restore_options, finder, report, as_json=options.json)
+            return list_faces(found, wanted, finder, report, as_json=options.json)
         destination = _destination(options, found)
         check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
-        status = _restore_found(options, restore_options, found, destination, report)
+        status = _restore_found(options, wanted, found, destination, report)
     except (InputError, WeightsError) as error:
         report.note(error_text(error))
         return 1
@@ -86,7 +86,12 @@ def restore(options: argparse.Namespace) -> int:
     return status
 
 
-def _restore_options(options: argparse.Namespace) -> RestoreOptions:
+def restore_options(options: argparse.Namespace) -> RestoreOptions:
+    """Return what is done with each photo, as the command line says it.
+
+    Raises:
+        InputError: a value that is not allowed.
+    """
     most = options.max_eye_distance
     return RestoreOptions(
         scale=options.scale,
@@ -137,7 +142,7 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 def _restore_found(
     options: argparse.Namespace,
-    restore_options: RestoreOptions,
+    wanted: RestoreOptions,
     found: Found,
     destination: _Destination,
     report: Report,
@@ -158,7 +163,7 @@ def _restore_found(
         for source, result in done.items():
             page.restored_before(source.path, result)
     if photos:
-        _restore_all(photos, load_restorer(options), restore_options, saver)
+        _restore_all(photos, load_restorer(options), wanted, saver)
     elif not found.photos and not tally.failed and not tally.passed_over["earlier results"]:
         report.note(f"there is no photo in {', '.join(options.inputs)}")
         return 1

@@ -21,7 +21,7 @@ from gfpgan_core.weights import convert
 from gfpgan_core.weights.checkpoint import read_state
 from gfpgan_core.weights.download import ensure_present
 from gfpgan_core.weights.folders import description_in, weights_file
-from gfpgan_core.weights.releases import COMPACT_FILE, RELEASES, WeightFile
+from gfpgan_core.weights.releases import RELEASES, SHIPPED, WeightFile
 
 Network = GFPGAN | RestoreFormer
 
@@ -53,7 +53,7 @@ def load(version: str, device: str = "cpu") -> Network:
     if release is None:
         raise InputError(f"version is {version!r}; allowed: {', '.join(RELEASES)}")
     if release.file is None:
-        path = Path(__file__).parent.parent / "shipped" / COMPACT_FILE
+        path = SHIPPED
         state, _ = read_state(path)
     else:
         path, state = read_release(release.file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gfpgan_core.config import GeneratorConfig, NetworkConfig, RestoreFormerConfig
 
@@ -36,7 +37,8 @@ def _official(tag: str, name: str, size: int, sha256: str) -> WeightFile:
     return WeightFile(name, f"{_GFPGAN}/{tag}/{name}", size, sha256, "Apache-2.0")
 
 
-COMPACT_FILE = "compact.safetensors"
+SHIPPED = Path(__file__).parent.parent / "shipped" / "compact.safetensors"
+"""The weights that are part of the package."""
 
 COMPACT = GeneratorConfig(
     channel_multiplier=1,

@@ -1,0 +1,1 @@
+"""Millions of photos on any number of machines: a manifest, shards, a row for each photo."""

@@ -1,0 +1,171 @@
+"""The process that restores: `python -m gfpgan_core.batch.child`, told what to do on its stdin.
+
+Its first line is the settings; each further line is a list of photos.
+It answers on stdout with a line for each event: `ready`, `begun`, a photo's `row`, `end` of the
+list. A photo that kills it takes nobody else along: the process that started it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gfpgan_core.batch.packages import require
+from gfpgan_core.batch.rows import FETCHED_PREFIX
+from gfpgan_core.batch.settings import Settings
+from gfpgan_core.bounds import MAX_IMAGE_BYTES
+from gfpgan_core.errors import InputError, WeightsError, error_text
+
+if TYPE_CHECKING:
+    from gfpgan_core.pipeline import FaceRestorer
+    from gfpgan_core.result import Restoration
+
+
+def main() -> int:
+    """Return 0 when there is nothing more to do."""
+    answers = _own_stdout()
+    lines = iter(sys.stdin.readline, "")
+    try:
+        child = _Child(Settings.from_json(next(lines)), answers)
+    except (InputError, WeightsError) as error:
+        _say(answers, event="refused", error=str(error))
+        return 1
+    _say(answers, event="ready")
+    for line in lines:
+        child.restore(json.loads(line))
+        _say(answers, event="end")
+    return 0
+
+
+def _own_stdout() -> TextIO:
+    """Return the stream of answers; whatever else prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _say(answers: TextIO, **values: Any) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+class _Child:
+    def __init__(self, settings: Settings, answers: TextIO) -> None:
+        self._settings = settings
+        self._answers = answers
+        self._restorer = load_restorer(settings)
+
+    def restore(self, photos: list[dict[str, Any]]) -> None:
+        """Restore photos, one while the one before is encoded and written."""
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+            before: Future[None] | None = None
+            results = self._restorer.restore_many(self._paths(photos), self._settings.options)
+            for photo, result in zip(photos, results, strict=True):
+                saved = writer.submit(self._save, photo, result)
+                if before:
+                    before.result()
+                before = saved
+            if before:
+                before.result()
+
+    def _paths(self, photos: list[dict[str, Any]]) -> Iterator[Path]:
+        for photo in photos:
+            photo["started"] = time.time()
+            _say(self._answers, event="begun", id=photo["id"])
+            try:
+                yield _local_path(photo)
+            except InputError as error:
+                photo["problem"] = str(error)
+                yield Path(photo["folder"])  # no photo
+
+    def _save(self, photo: dict[str, Any], result: Restoration | Exception) -> None:
+        row: dict[str, Any] = {}
+        try:
+            if "problem" in photo:
+                raise InputError(photo["problem"])
+            if isinstance(result, Exception):
+                raise result
+            file_format = result.format_for(self._settings.format)
+            data = result.encode(file_format, keep_gps=self._settings.keep_gps)
+            path = Path(photo["folder"]) / f"{photo['id']}.{file_format}"
+        except Exception as error:  # of one photo: the others are restored
+            row = {"status": "failed", "error": error_text(error)}
+        else:
+            from gfpgan_core import images
+
+            try:
+                images.write(path, data)
+            except InputError as error:  # of the disk, not of the photo
+                _say(self._answers, event="stop", error=str(error))
+                return
+            digest = hashlib.sha256(data).hexdigest()
+            row = {"status": "restored", "output": path.name, "sha256": digest}
+            row["faces"] = len(result.faces)
+        finished = time.time()
+        row |= {"seconds": round(finished - photo["started"], 4), "finished": round(finished, 3)}
+        if "fetched" in photo:
+            Path(photo["fetched"]).unlink(missing_ok=True)
+        _say(self._answers, event="row", id=photo["id"], row=row)
+
+
+def load_restorer(settings: Settings) -> FaceRestorer:
+    """Set the process up and load the networks.
+
+    Raises:
+        InputError: unknown device, detector, mask or back end.
+        WeightsError: weights can't be had or are damaged.
+    """
+    from gfpgan_core.runtime import checked_device, configure_process
+
+    configure_process()
+    from gfpgan_core.background import load_background
+    from gfpgan_core.pipeline import FaceRestorer
+
+    chosen: dict[str, Any] = {
+        "detector": settings.detector,
+        "mask": settings.mask,
+        "device": settings.device,
+        "backend": settings.backend,
+    }
+    background = settings.options.background
+    if background != "none":  # absent weights end the run now, not each photo
+        load_background(background, checked_device(settings.device))
+    if settings.weights:
+        return FaceRestorer.from_file(settings.weights, **chosen)
+    return FaceRestorer.from_release(settings.version, **chosen)
+
+
+def _local_path(photo: dict[str, Any]) -> Path:
+    """Return a photo's file; one that lies in a bucket is fetched first.
+
+    Raises:
+        InputError: it can't be fetched.
+    """
+    uri = photo["uri"]
+    if "://" not in uri:
+        return Path(uri)
+    fs, pa = require("pyarrow.fs"), require("pyarrow")
+    path = Path(photo["folder"]) / f"{FETCHED_PREFIX}{photo['id']}"
+    photo["fetched"] = str(path)
+    try:
+        system, name = fs.FileSystem.from_uri(uri)
+        size = system.get_file_info(name).size
+        if size is not None and size > MAX_IMAGE_BYTES:
+            raise InputError(f"it has {size} bytes; a photo may have at most {MAX_IMAGE_BYTES}")
+        with system.open_input_stream(name) as stream:
+            path.write_bytes(stream.read(MAX_IMAGE_BYTES + 1))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"it can't be fetched: {reason}") from error
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

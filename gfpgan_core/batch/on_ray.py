@@ -1,0 +1,102 @@
+"""Shards on a Ray cluster, or on a local Ray of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gfpgan_core.batch.packages import require
+from gfpgan_core.batch.settings import Settings
+from gfpgan_core.batch.worker import Worker
+
+# A shard whose worker was killed is begun again this often: it goes on where it was.
+_SHARD_RETRIES = 100
+
+
+class ShardActor:
+    """Runs shards in one of Ray's processes, each of which has a `Worker`."""
+
+    def __init__(self, settings: str, manifest: str, run: str, retry_failed: bool) -> None:
+        self._worker = Worker(Settings.from_json(settings))
+        self._manifest, self._run = Path(manifest), Path(run)
+        self._retry_failed = retry_failed
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Run the shards of a batch; return their numbers and how many photos were done."""
+        done = [
+            self._worker.run_shard(
+                self._manifest, self._run, int(shard), retry_failed=self._retry_failed
+            )
+            for shard in batch["shard"]
+        ]
+        return {"shard": list(batch["shard"]), "photos": done}
+
+
+def run_on_ray(
+    settings: Settings,
+    manifest: Path,
+    run: Path,
+    shards: list[int],
+    *,
+    workers: int,
+    address: str = "",
+    gpus_per_worker: float = 0.0,
+    retry_failed: bool = False,
+    on_shard: Callable[[int, int], None] = lambda shard, photos: None,
+) -> None:
+    """Run shards by an actor pool; manifest and results lie where every node sees them.
+
+    Args:
+        settings: What is restored with.
+        manifest: Names the photos.
+        run: The folder of these settings' results.
+        shards: Which.
+        workers: Processes that restore, at most.
+        address: Of a cluster; empty: one of this machine's own, which ends with the work.
+        gpus_per_worker: GPUs, or parts of one, that each worker takes.
+        retry_failed: Do again what failed or was poison.
+        on_shard: Told of each shard that is done, and how many photos it restored just now.
+
+    Raises:
+        InputError: ray isn't installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    ray = require("ray")
+    data = require("ray.data")
+    environment = {"env_vars": {"PYTHONPATH": _import_paths()}}
+    ray.init(
+        address=address or None,
+        runtime_env=environment,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    try:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        data.DataContext.get_current().enable_progress_bars = False
+        dataset = data.from_items(
+            [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
+        )
+        results = dataset.map_batches(
+            ShardActor,
+            fn_constructor_args=(settings.to_json(), str(manifest), str(run), retry_failed),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=workers),
+            num_cpus=settings.threads,
+            num_gpus=gpus_per_worker or None,
+            max_restarts=_SHARD_RETRIES,
+            max_task_retries=_SHARD_RETRIES,
+        )
+        for row in results.iter_rows():
+            on_shard(int(row["shard"]), int(row["photos"]))
+    finally:
+        ray.shutdown()
+
+
+def _import_paths() -> str:
+    """Return where a worker finds this package, when it is a checkout and not installed."""
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

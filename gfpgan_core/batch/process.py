@@ -1,0 +1,103 @@
+"""A process that restores photos, seen from the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gfpgan_core.batch.settings import Settings
+from gfpgan_core.errors import WeightsError
+
+
+class ProcessDiedError(Exception):
+    """The process that restores has died, or gives no sign of life."""
+
+
+class RestoringProcess:
+    """`gfpgan_core.batch.child`, and what it says."""
+
+    def __init__(self, settings: Settings, timeout_s: float) -> None:
+        """Start it; it loads the networks while this process goes on.
+
+        Args:
+            settings: What it restores with.
+            timeout_s: After so many seconds without a word it counts as dead.
+        """
+        self._timeout_s = timeout_s
+        self._is_ready = self._is_silent = False
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "gfpgan_core.batch.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(settings.threads),
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the one that keeps count
+        )
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._write(settings.to_json())
+
+    def restore(self, photos: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield what it says while it restores photos: see `gfpgan_core.batch.child`.
+
+        Raises:
+            ProcessDiedError: it died.
+            WeightsError: it can't load the networks.
+        """
+        if not self._is_ready:
+            event = self._next_event()
+            if event["event"] == "refused":
+                raise WeightsError(event["error"])
+            self._is_ready = True
+        self._write(json.dumps(photos))
+        while (event := self._next_event())["event"] != "end":
+            yield event
+
+    def end(self) -> str:
+        """Kill it, if it lives; return what it died of."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        status = self._popen.wait()
+        if self._is_silent:
+            return f"no sign of life for {self._timeout_s:g} s"
+        return f"signal {-status}" if status < 0 else f"status {status}"
+
+    def _listen(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            with contextlib.suppress(ValueError):  # a line that its death cut off
+                self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def _write(self, line: str) -> None:
+        assert self._popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died, as the next event tells
+            self._popen.stdin.write(line + "\n")
+            self._popen.stdin.flush()
+
+    def _next_event(self) -> dict[str, Any]:
+        try:
+            event = self._events.get(timeout=self._timeout_s)
+        except queue.Empty as error:
+            self._is_silent = True
+            raise ProcessDiedError from error
+        if event is None:
+            raise ProcessDiedError
+        return event
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Return the environment in which the child finds this package where this process did."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
+    return os.environ | own

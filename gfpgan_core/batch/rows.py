@@ -1,0 +1,184 @@
+"""What became of each photo: a journal while a shard runs, a Parquet file when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from gfpgan_core.batch.packages import require
+from gfpgan_core.errors import InputError
+from gfpgan_core.files import remove_partial_files, whole_file
+
+JOURNAL = "rows.jsonl"
+ROWS = "rows.parquet"
+SUCCESS = "_SUCCESS"
+FETCHED_PREFIX = ".fetched_"
+"""Of a bucket's photo, while it is restored."""
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo. `failed`: a clear error; `poison`: it killed its process, twice."""
+
+    id: int
+    uri: str
+    etag: str
+    status: Literal["restored", "failed", "poison"]
+    output: str = ""
+    """The result's name in the shard's folder."""
+    faces: int = 0
+    seconds: float = 0.0
+    """From its decoding to its file, some of it beside other photos'."""
+    sha256: str = ""
+    """Of the result's file."""
+    error: str = ""
+    attempts: int = 1
+    finished: float = 0.0
+    """Seconds since 1970, UTC."""
+
+
+def shard_folder(run: Path, shard: int) -> Path:
+    """Return where a shard's results and rows lie."""
+    return run / f"{shard:06d}"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a shard's folder: no other process works in it meanwhile. It is made, and swept.
+
+    Raises:
+        InputError: another process holds it, or it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another process works in {folder}: let it end, or end it") from error
+        remove_partial_files(folder)
+        for left in folder.glob(f"{FETCHED_PREFIX}*"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+class Journal:
+    """Rows and begun photos of a shard in work, a line each; what was written survives a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Journal:
+        """Open the journal for appending.
+
+        Raises:
+            InputError: it can't be written.
+        """
+        try:
+            self._file = self._path.open("a", encoding="ascii")
+            self._file.write("\n")  # a line that was cut off doesn't swallow the next one
+        except OSError as error:
+            raise InputError(f"{self._path} can't be written: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        assert self._file is not None
+        self._file.close()
+
+    def begun(self, photo: int, *, alone: bool) -> None:
+        """Note that a photo was handed to the process that restores."""
+        self._write({"begun": photo, "alone": alone})
+
+    def row(self, row: Row) -> None:
+        """Note what became of a photo."""
+        self._write(asdict(row))
+
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._file is not None
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+@dataclass
+class Past:
+    """What earlier runs left in a shard."""
+
+    rows: dict[int, Row]
+    begun: dict[int, int]
+    """Photos without a row -> how often they were begun."""
+    died_alone: dict[int, int]
+    """Photos without a row -> how often they were begun with no other beside them."""
+
+
+def past_of(folder: Path) -> Past:
+    """Return what is known of a shard's photos: the last row of each, and what never ended."""
+    past = Past({row.id: row for row in _finished_rows(folder)}, {}, {})
+    for line in _lines(folder / JOURNAL):
+        try:
+            if "begun" in line:
+                photo = line["begun"]
+                past.rows.pop(photo, None)  # it is done again
+                past.begun[photo] = past.begun.get(photo, 0) + 1
+                past.died_alone[photo] = past.died_alone.get(photo, 0) + bool(line["alone"])
+            else:
+                row = Row(**line)
+                past.rows[row.id] = row
+                past.begun.pop(row.id, None)
+                past.died_alone.pop(row.id, None)
+        except (KeyError, TypeError):
+            continue
+    return past
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield a journal's lines; one that was cut off is skipped."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield line
+
+
+def _finished_rows(folder: Path) -> Iterator[Row]:
+    path = folder / ROWS
+    if path.is_file():
+        table = require("pyarrow.parquet").read_table(path)
+        yield from (Row(**row) for row in table.to_pylist())
+
+
+def finish(folder: Path, rows: list[Row]) -> None:
+    """Write a shard's rows, by id, and say that all of it is done; the journal goes.
+
+    Raises:
+        InputError: they can't be written.
+    """
+    pa, parquet = require("pyarrow"), require("pyarrow.parquet")
+    kinds = {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}
+    schema = pa.schema([(f.name, kinds.get(str(f.type), pa.string())) for f in fields(Row)])
+    ordered = [asdict(row) for row in sorted(rows, key=lambda row: row.id)]
+    try:
+        with whole_file(folder / ROWS) as temporary:
+            parquet.write_table(pa.Table.from_pylist(ordered, schema=schema), temporary)
+        (folder / SUCCESS).touch()
+        (folder / JOURNAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder / ROWS} can't be written: {error.strerror}") from error
+
+
+def is_done(folder: Path) -> bool:
+    """Return whether a shard has been finished."""
+    return (folder / SUCCESS).exists() and (folder / ROWS).exists()

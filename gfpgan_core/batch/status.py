@@ -1,0 +1,157 @@
+"""What a batch has done so far, read from its rows; nothing runs it but the file system."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gfpgan_core.batch.manifest import rows_of
+from gfpgan_core.batch.packages import require
+from gfpgan_core.batch.rows import Row, is_done, past_of
+from gfpgan_core.errors import InputError
+
+SETTINGS = "settings.json"
+"""In the folder of a run: what it restores with, and the manifest's path."""
+
+_SLOWEST = 5
+_RECENT_S = 300.0
+
+
+STATUSES = ("restored", "failed", "poison")
+
+
+@dataclass
+class Status:
+    """A run in numbers. Seconds since 1970 are UTC."""
+
+    total: int
+    """Photos in the manifest."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """restored, failed, poison -> number of photos."""
+    faces: int = 0
+    shards_done: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """Cause, without names and numbers -> number of photos."""
+    slowest: list[Row] = field(default_factory=list)
+    poison: list[Row] = field(default_factory=list)
+    finished: list[float] = field(default_factory=list)
+    """When each photo was done, ordered."""
+    recent_faces: int = 0
+    """In the last five minutes of work."""
+
+    @property
+    def done(self) -> int:
+        """Return how many photos have a row."""
+        return self.counts.total()
+
+    def photos_per_s(self) -> float:
+        """Return the pace over the last five minutes of work."""
+        recent = [moment for moment in self.finished if moment >= self.finished[-1] - _RECENT_S]
+        seconds = recent[-1] - recent[0] if recent else 0.0
+        return (len(recent) - 1) / seconds if seconds > 0 else 0.0
+
+    def seconds_left(self) -> float | None:
+        """Return the time left at that pace; None where there is none yet."""
+        pace = self.photos_per_s()
+        return (self.total - self.done) / pace if pace else None
+
+    def lines(self) -> list[str]:
+        """Return the status for people."""
+        counts = ", ".join(
+            f"{self.counts[name]} {name}" for name in ("restored", "failed", "poison")
+        )
+        pace = self.photos_per_s()
+        faces = self.faces / self.done if self.done else 0.0
+        lines = [
+            f"{self.done} of {self.total} photos: {counts}; {self.shards_done} shards done",
+            f"{pace:.2f} photos/s, {pace * faces:.2f} faces/s; {_time_left(self.seconds_left())}",
+        ]
+        lines += [f"failed: {number} x {cause}" for cause, number in self.failures.most_common(10)]
+        lines += [f"poison: {row.uri}: {row.error}" for row in self.poison]
+        lines += [f"slowest: {row.seconds:.1f} s {row.uri}" for row in self.slowest]
+        return lines
+
+    def prometheus(self) -> str:
+        """Return the status in Prometheus's text format."""
+        lines = [
+            "# HELP gfpgan_batch_photos Photos by what became of them.",
+            "# TYPE gfpgan_batch_photos gauge",
+        ]
+        named = {name: self.counts[name] for name in STATUSES}
+        named["waiting"] = self.total - self.done
+        lines += [f'gfpgan_batch_photos{{status="{name}"}} {n}' for name, n in named.items()]
+        for name, value, about in (
+            ("faces", self.faces, "Faces restored."),
+            ("shards_done", self.shards_done, "Shards with all of their rows."),
+            ("photos_per_second", round(self.photos_per_s(), 4), "Pace of the last five minutes."),
+        ):
+            lines += [f"# HELP gfpgan_batch_{name} {about}", f"# TYPE gfpgan_batch_{name} gauge"]
+            lines.append(f"gfpgan_batch_{name} {value}")
+        return "\n".join(lines) + "\n"
+
+
+def status_of(run: Path) -> Status:
+    """Return the status of a run's folder; a shard in work counts with the rows that it has.
+
+    Raises:
+        InputError: it is no run's folder, or its manifest is gone.
+    """
+    try:
+        manifest = json.loads((run / SETTINGS).read_text(encoding="utf-8"))["manifest"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{run} is no folder of `gfpgan batch run`") from error
+    status = Status(rows_of(Path(manifest)))
+    for folder in sorted(path for path in run.iterdir() if re.fullmatch(r"\d{6,}", path.name)):
+        status.shards_done += is_done(folder)
+        for row in past_of(folder).rows.values():
+            status.counts[row.status] += 1
+            status.faces += row.faces
+            status.finished.append(row.finished)
+            if row.status == "failed":
+                status.failures[_cause(row.error)] += 1
+            if row.status == "poison":
+                status.poison.append(row)
+            status.slowest.append(row)
+        status.slowest = sorted(status.slowest, key=lambda row: -row.seconds)[:_SLOWEST]
+    status.finished.sort()
+    return status
+
+
+def _cause(error: str) -> str:
+    """Return an error without the name of the photo and without numbers, so that like meet like."""
+    without_name = re.sub(r"^\S*[/\\]\S+ ", "", error)
+    return re.sub(r"\d+", "N", without_name)[:120]
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return "time left not known yet"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min left" if hours else f"{rest // 60} min {rest % 60} s left"
+
+
+def draw(status: Status, path: Path) -> None:
+    """Write a picture of the photos done over time.
+
+    Raises:
+        InputError: matplotlib is missing, there is nothing to draw, or the file can't be written.
+    """
+    pyplot = require("matplotlib.pyplot")
+    if not status.finished:
+        raise InputError("nothing is done yet: there is nothing to draw")
+    minutes = [(moment - status.finished[0]) / 60 for moment in status.finished]
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    axes.plot(minutes, range(1, len(minutes) + 1))
+    axes.set(xlabel="minutes", ylabel="photos done", ylim=(0, None))
+    axes.set_title(time.strftime("from %Y-%m-%d %H:%M UTC", time.gmtime(status.finished[0])))
+    axes.grid(alpha=0.3)
+    try:
+        figure.savefig(path, dpi=100, bbox_inches="tight")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be written: {error}") from error
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,247 @@
+"""`gfpgan batch`: every photo of a manifest exactly once, whatever dies on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from gfpgan_core.__main__ import main
+from gfpgan_core.batch import manifest as manifests
+from gfpgan_core.batch.rows import Row, past_of, shard_folder
+from gfpgan_core.batch.settings import Settings
+from gfpgan_core.batch.status import status_of
+from gfpgan_core.batch.worker import Worker
+from gfpgan_core.config import RestoreOptions
+from gfpgan_core.errors import InputError
+from gfpgan_core.pipeline import FaceRestorer
+
+parquet = pytest.importorskip("pyarrow.parquet", reason="batches need pyarrow")
+
+# Aligned: each photo is one face, and none has to be found.
+SETTINGS = Settings(format="png", options=RestoreOptions(aligned=True, scale=1))
+
+# Ends the process that opens such a file, as a decoder's crash does.
+KILLER = """
+import os, signal, sys
+def kill(event, arguments):
+    if event == "open" and "killer" in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
+"""
+
+
+def _photo(path: Path, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six photos, and one file that is none, though it is called so."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        _photo(folder / f"{number}.png", number)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def _manifest(photos: Path, shards: int = 2) -> Path:
+    path = photos.parent / "manifest.parquet"
+    command = ["batch", "manifest", str(photos), "--output", str(path), "--overwrite"]
+    assert main([*command, "--shards", str(shards)]) == 0
+    return path
+
+
+def _rows(run: Path) -> list[Row]:
+    files = sorted(run.glob("*/rows.parquet"))
+    return [Row(**row) for file in files for row in parquet.read_table(file).to_pylist()]
+
+
+def _run(manifest: Path, run: Path, **options: bool) -> list[Row]:
+    """Run all shards in this process's worker; return the rows that are new."""
+    new: list[Row] = []
+    with Worker(SETTINGS) as worker:
+        for shard in range(manifests.shards_of(manifest)):
+            worker.run_shard(manifest, run, shard, on_row=new.append, **options)
+    return new
+
+
+def test_each_photo_is_restored_once_and_as_by_the_restorer(photos: Path) -> None:
+    manifest, run = _manifest(photos), photos.parent / "run"
+    assert len(_run(manifest, run)) == 7
+
+    rows = {Path(row.uri).name: row for row in _rows(run)}
+    assert len(rows) == 7
+    broken = rows.pop("broken.jpg")
+    assert (broken.status, broken.output, broken.attempts) == ("failed", "", 1)
+    assert "broken.jpg is no image" in broken.error
+    restorer = FaceRestorer.from_release("compact")
+    for name, row in rows.items():
+        assert row.status == "restored"
+        file = shard_folder(run, row.id % 2) / f"{row.id}.png"
+        assert row.output == file.name
+        assert row.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        wanted = restorer.restore(photos / name, SETTINGS.options).image
+        got = np.asarray(Image.open(file), np.int16)
+        assert np.abs(got - wanted).max() <= 1  # this process has other threads
+
+    assert _run(manifest, run) == []  # all is done
+    assert [row.uri for row in _run(manifest, run, retry_failed=True)] == [broken.uri]
+
+
+def test_changed_and_added_photos_are_done_and_no_others(photos: Path) -> None:
+    run = photos.parent / "run"
+    _run(_manifest(photos), run)
+    _photo(photos / "new.png", 77)
+    _photo(photos / "0.png", 78)
+    os.utime(photos / "0.png", (1, 1))
+
+    new = _run(_manifest(photos), run)
+
+    assert sorted(Path(row.uri).name for row in new) == ["0.png", "new.png"]
+    assert len(_rows(run)) == 8
+    (photos / "0.png").unlink()
+    assert _run(_manifest(photos), run) == []
+    assert len(_rows(run)) == 8  # what has been done stays said
+
+
+def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _photo(photos / "killer.png", 9)
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(KILLER)
+    manifest, run = _manifest(photos, shards=1), tmp_path / "run"
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+
+    _run(manifest, run)
+
+    rows = {Path(row.uri).name: row for row in _rows(run)}
+    assert {name: row.status for name, row in rows.items()} == {
+        **{f"{number}.png": "restored" for number in range(6)},
+        "broken.jpg": "failed",
+        "killer.png": "poison",
+    }
+    assert "died" in rows["killer.png"].error
+    assert 2 <= rows["killer.png"].attempts <= 3  # alone it is tried twice
+    status = status_of_run(run, manifest)
+    assert [Path(row.uri).name for row in status.poison] == ["killer.png"]
+
+
+def status_of_run(run: Path, manifest: Path):  # noqa: ANN201
+    (run / "settings.json").write_text(f'{{"manifest": "{manifest}"}}')
+    return status_of(run)
+
+
+def test_killed_again_and_again_a_run_loses_and_repeats_nothing(photos: Path) -> None:
+    for number in range(6, 40):
+        _photo(photos / f"{number}.png", number)
+    manifest, output = _manifest(photos), photos.parent / "out"
+    command = [sys.executable, "-m", "gfpgan_core", "batch", "run", str(manifest)]
+    command += ["--version", "compact", "--aligned", "--output", str(output), "--workers", "1"]
+
+    for _ in range(3):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        before = len(list(output.glob("*/*/*.png")))
+        deadline = time.monotonic() + 600
+        while len(list(output.glob("*/*/*.png"))) < before + 3 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+    (run,) = output.iterdir()
+    rows = _rows(run)
+    assert sorted(Path(row.uri).name for row in rows) == sorted(
+        path.name for path in photos.iterdir()
+    )
+    assert {row.status for row in rows if not row.uri.endswith("broken.jpg")} == {"restored"}
+    assert sum(row.attempts for row in rows) <= len(rows) + 3 * 6  # those in flight, three times
+    assert not list(run.rglob("*.partial"))
+    for row in rows:
+        if row.status == "restored":
+            data = (shard_folder(run, row.id % 2) / row.output).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == row.sha256
+
+
+def test_a_line_that_was_cut_off_is_not_taken_for_a_row(tmp_path: Path) -> None:
+    row = '{"id": 5, "uri": "a", "etag": "", "status": "restored"}'
+    begun = '{"begun": 7, "alone": false}'
+    (tmp_path / "rows.jsonl").write_text(f"{row}\n{begun}\n{begun}\n[1]\n{row[:-9]}")
+
+    past = past_of(tmp_path)
+
+    assert list(past.rows) == [5]
+    assert past.begun == {7: 2}
+    assert past.died_alone == {7: 0}
+
+
+def test_two_workers_do_not_share_a_shard(photos: Path) -> None:
+    manifest, run = _manifest(photos, shards=1), photos.parent / "run"
+    refused: list[str] = []
+
+    def second(row: Row) -> None:
+        def try_it() -> None:
+            with pytest.raises(InputError) as error, Worker(SETTINGS) as other:
+                other.run_shard(manifest, run, 0)
+            refused.append(str(error.value))
+
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join()
+
+    with Worker(SETTINGS) as worker:
+        worker.run_shard(manifest, run, 0, on_row=second)
+    assert len(refused) == 7
+    assert "another process works in" in refused[0]
+
+
+def test_results_that_cannot_be_written_stop_the_run_and_lose_nothing(photos: Path) -> None:
+    manifest, run = _manifest(photos, shards=1), photos.parent / "run"
+    taken = shard_folder(run, 0)
+    ids = [item.id for item in manifests.items_in(manifest, 0)]
+    for photo in ids:
+        (taken / f"{photo}.png").mkdir(parents=True)  # a folder has the result's name
+
+    with pytest.raises(InputError, match=r"can't be written.*goes on from here"):
+        _run(manifest, run)
+
+    assert not (taken / "_SUCCESS").exists()
+    for photo in ids:
+        (taken / f"{photo}.png").rmdir()
+    _run(manifest, run)
+    assert len(_rows(run)) == 7
+
+
+def test_settings_survive_json_and_name_the_folder() -> None:
+    options = RestoreOptions(faces=(1, 3), boxes=((0, 0, 5, 5),), blend=0.5)
+    settings = Settings(options=options)
+    assert Settings.from_json(settings.to_json()) == settings
+    assert settings.key() == Settings(options=options, device="cpu", threads=8).key()
+    assert settings.key() != Settings(options=RestoreOptions()).key()
+    with pytest.raises(InputError, match="version is 'v9'; allowed: "):
+        Settings(version="v9").key()
+
+
+@pytest.mark.parametrize("share", ["1", "2/2", "0/0", "-1/3", "a/b"])
+def test_an_impossible_share_is_refused(
+    share: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = _manifest(photos)
+    assert main(["batch", "run", str(manifest), f"--shard={share}", "--version", "compact"]) == 1
+    assert f"--shard is {share}; allowed: i/n" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""Batches from a bucket, and on Ray: both need packages that only these tests use."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gfpgan_core.__main__ import main
+
+parquet = pytest.importorskip("pyarrow.parquet", reason="batches need pyarrow")
+
+_RUN = ["--version", "compact", "--aligned", "--format", "png", "--scale", "1"]
+
+
+def _save(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+
+
+def _sums(output: Path) -> dict[str, str]:
+    """The name of each photo -> the sha256 that its row says; the result's file has it too."""
+    sums = {}
+    for file in output.glob("*/*/rows.parquet"):
+        for row in parquet.read_table(file).to_pylist():
+            if row["status"] == "restored":
+                data = (file.parent / row["output"]).read_bytes()
+                assert hashlib.sha256(data).hexdigest() == row["sha256"]
+            sums[row["uri"].partition("?")[0].rpartition("/")[2]] = row["sha256"]
+    return sums
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        _save(folder / f"{number}.png", number)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def _run(source: str, name: str, tmp_path: Path, *more: str) -> dict[str, str]:
+    manifest, output = tmp_path / f"{name}.parquet", tmp_path / name
+    command = ["batch", "manifest", source, "--output", str(manifest), "--shards", "3"]
+    assert main(command) == 0
+    assert main(["batch", "run", str(manifest), "--output", str(output), *_RUN, *more]) == 0
+    return _sums(output)
+
+
+def test_a_buckets_photos_give_the_bytes_of_a_folders(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_module = pytest.importorskip("moto.server", reason="needs moto[s3,server]")
+    boto3 = pytest.importorskip("boto3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = server_module.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+        client.create_bucket(Bucket="album")
+        for path in photos.iterdir():
+            client.put_object(Bucket="album", Key=f"in/{path.name}", Body=path.read_bytes())
+        client.put_object(Bucket="album", Key="in/notes.txt", Body=b"no photo")
+        query = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+        remote = _run(f"s3://album/in?{query}", "remote", tmp_path)
+    finally:
+        server.stop()
+    local = _run(str(photos), "local", tmp_path)
+    assert remote == local
+    assert sorted(remote) == ["0.png", "1.png", "2.png", "3.png", "broken.jpg"]
+    assert not list(tmp_path.rglob(".fetched_*"))
+
+
+def test_ray_gives_the_bytes_of_local_workers(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="needs ray[data]")
+    local = _run(str(photos), "local", tmp_path)
+    assert _run(str(photos), "on_ray", tmp_path, "--ray", "--workers", "2") == local
+    assert len(local) == 5
+
+
+def test_what_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    _save(tmp_path / "a.png", 1)
+    command = ["batch", "manifest", str(tmp_path), "--output", str(tmp_path / "m.parquet")]
+    assert main(command) == 1
+    assert 'pip install "gfpgan-core[batch]"' in capsys.readouterr().err
