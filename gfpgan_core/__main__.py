@@ -14,7 +14,8 @@ from gfpgan_core.cli.batch import batch
 from gfpgan_core.cli.export import export
 from gfpgan_core.cli.fetch import fetch
 from gfpgan_core.cli.parser import make_parser
-from gfpgan_core.cli.restore import INTERRUPTED, restore
+from gfpgan_core.cli.report import INTERRUPTED
+from gfpgan_core.cli.restore import restore
 
 
 def main(arguments: list[str] | None = None) -> int:

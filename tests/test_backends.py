@@ -35,12 +35,22 @@ def _faces(size: int, count: int) -> Tensor:
     return torch.rand(count, 3, size, size, generator=generator) * 2 - 1
 
 
-@pytest.fixture(scope="module")
-def theirs_and_ours() -> tuple[nn.Module, GFPGAN]:
-    theirs = upstream.generator("clean", size=64, channel_multiplier=1, narrow=0.5)
-    ours = GFPGAN(dataclasses.replace(WIDE, style_features=512)).eval().requires_grad_(False)
+def _theirs_and_ours(config: GeneratorConfig) -> tuple[nn.Module, GFPGAN]:
+    """Upstream's network of this shape, but for 512 style features, and ours with its weights."""
+    theirs = upstream.generator(
+        "clean",
+        size=config.face_size_px,
+        channel_multiplier=config.channel_multiplier,
+        narrow=config.narrow,
+    )
+    ours = GFPGAN(dataclasses.replace(config, style_features=512)).eval().requires_grad_(False)
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
+
+
+@pytest.fixture(scope="module")
+def theirs_and_ours() -> tuple[nn.Module, GFPGAN]:
+    return _theirs_and_ours(WIDE)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +110,7 @@ def test_every_release_runs_on_every_back_end(backend: str, config: NetworkConfi
 
 @pytest.fixture(scope="module")
 def tiniest_theirs_and_ours() -> tuple[nn.Module, GFPGAN]:
-    theirs = upstream.generator("clean", size=16, channel_multiplier=1, narrow=0.125)
-    ours = GFPGAN(dataclasses.replace(TINIEST, style_features=512)).eval().requires_grad_(False)
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
+    return _theirs_and_ours(TINIEST)
 
 
 def test_the_compiled_back_end_gives_upstreams_pictures(

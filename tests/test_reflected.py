@@ -35,23 +35,24 @@ def _drawn(size_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Epilogue]:
     return image, weight, Epilogue(torch.rand(2, 7) + 0.5, torch.randn(7), torch.rand(7))
 
 
+def _assert_equal(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < _ROUNDING
+
+
 @pytest.mark.parametrize("size_hw", [(2, 2), (2, 6), (4, 4), (18, 34)])
 def test_a_repeated_image_is_convolved_as_by_the_plain_way(size_hw: tuple[int, int]) -> None:
     image, weight, epilogue = _drawn(size_hw)
     doubled = F.interpolate(image, scale_factor=2, mode="nearest")
-    expected = _plain(doubled, weight, epilogue, 1)
     found = repeat_and_convolve(image, sum_taps(weight, doubles=True), epilogue)
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() < _ROUNDING
+    _assert_equal(found, _plain(doubled, weight, epilogue, 1))
 
 
 @pytest.mark.parametrize("size_hw", [(4, 4), (4, 12), (20, 36)])
 def test_every_second_pixel_is_convolved_as_by_the_plain_way(size_hw: tuple[int, int]) -> None:
     image, weight, epilogue = _drawn(size_hw)
-    expected = _plain(image, weight, epilogue, 2)
     found = convolve_every_second(image, sum_taps(weight, doubles=False), epilogue)
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() < _ROUNDING
+    _assert_equal(found, _plain(image, weight, epilogue, 2))
 
 
 @pytest.mark.parametrize("size_hw", [(4, 4), (8, 4), (36, 20)])
@@ -59,7 +60,7 @@ def test_winograd_reflects_where_it_is_asked_to(size_hw: tuple[int, int]) -> Non
     image, weight, epilogue = _drawn(size_hw)
     weight_u = winograd.transform_weight(weight)
     found = winograd.convolve(image, weight_u, torch.ones(1, 5), epilogue, reflected=True)
-    assert (found - _plain(image, weight, epilogue, 1)).abs().max() < _ROUNDING
+    _assert_equal(found, _plain(image, weight, epilogue, 1))
 
 
 def _conv_layer(channels: int, scale: str, activation: str) -> nn.Module:

@@ -12,10 +12,11 @@ from train.config import TrainConfig, apply_overrides, from_dict, read_yaml
 from train.upstream_options import (
     BLURS,
     COMPONENT_NETWORKS,
-    DIRECT,
+    CONVERTED,
     EMA_HALF_LIFE_STEPS,
     FIXED,
     OFFICIAL_GPUS,
+    RENAMED,
     TIMES_L1,
     WHERE_ABSENT,
     WITHOUT_MEANING,
@@ -110,8 +111,11 @@ def _translate_key(key: str, given: dict[str, Any], result: Translation) -> None
             raise InputError(f"{key} is {given[key]}; here it can only be {allowed}")
         if key != "network_g.type":
             result.lines.append(f"{key}: {given.pop(key)}, as is built in here")
-    elif key in DIRECT:
-        ours, convert = DIRECT[key]
+    elif key in RENAMED:
+        value = given.pop(key)
+        result.put(key, value, RENAMED[key], value)
+    elif key in CONVERTED:
+        ours, convert = CONVERTED[key]
         value = given.pop(key)
         try:
             result.put(key, value, ours, convert(value))

@@ -13,10 +13,6 @@ _COMPONENTS = ("left_eye", "right_eye", "mouth")
 COMPONENT_NETWORKS = tuple(f"network_d_{name}" for name in _COMPONENTS)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _or_zero(value: Any) -> Any:
     """Return the value; `~` is how upstream switches a probability off."""
     return 0.0 if value is None else value
@@ -27,7 +23,7 @@ def _degrees(turns: list[float]) -> list[float]:
     return [360 * turn for turn in turns]
 
 
-# Ours where theirs has no key: what is absent is off there.
+# Our values where a file of upstream's lacks the key: there, what is absent is off.
 WHERE_ABSENT: dict[str, Any] = {
     "schedule": "milestones",
     "discriminators.schedule": "generator",  # upstream's milestones are of all rates
@@ -39,38 +35,44 @@ WHERE_ABSENT: dict[str, Any] = {
     "degradation.grey_probability": 0.0,
 }
 
-# Key -> our key, and what makes our value of theirs.
-DIRECT: dict[str, tuple[str, Callable[[Any], Any]]] = {
+# Key -> our key, where the value is the same.
+RENAMED: dict[str, str] = {
+    f"{_TRAIN}.dataroot_gt": "train_faces",
+    f"{_TRAIN}.use_hflip": "augmentation.flip",
+    f"{_TRAIN}.blur_sigma": "degradation.blur_sigma_px",
+    f"{_TRAIN}.downsample_range": "degradation.downsample_factor",
+    f"{_TRAIN}.color_jitter_shift": "degradation.colour_shift",
+    f"{_TRAIN}.brightness": "degradation.brightness",
+    f"{_TRAIN}.contrast": "degradation.contrast",
+    f"{_TRAIN}.saturation": "degradation.saturation",
+    f"{_TRAIN}.num_worker_per_gpu": "workers",
+    "datasets.val.dataroot_gt": "validation_faces",
+    f"{_NET_G}.out_size": "generator.face_size_px",
+    f"{_NET_G}.num_style_feat": "generator.style_features",
+    f"{_NET_G}.channel_multiplier": "generator.channel_multiplier",
+    f"{_NET_G}.num_mlp": "generator.mlp_layers",
+    f"{_NET_G}.fix_decoder": "freeze_decoder",
+    f"{_NET_D}.channel_multiplier": "discriminators.channel_multiplier",
+    f"{_NET_D}.stddev_group": "discriminators.stddev_group",
+    "train.optim_g.lr": "learning_rate",
+    "train.optim_d.lr": "discriminators.learning_rate",
+    "train.scheduler.milestones": "milestones",
+    "train.perceptual_opt.vgg_type": "losses.perceptual_backbone",
+    "logger.use_tb_logger": "tensorboard",
+}
+
+# Key -> our key, and the function from upstream's value to ours.
+CONVERTED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "name": ("run_folder", lambda name: f"experiments/{name}"),
     "manual_seed": ("seed", _or_zero),
-    f"{_TRAIN}.dataroot_gt": ("train_faces", _same),
-    f"{_TRAIN}.use_hflip": ("augmentation.flip", _same),
-    f"{_TRAIN}.blur_sigma": ("degradation.blur_sigma_px", _same),
-    f"{_TRAIN}.downsample_range": ("degradation.downsample_factor", _same),
     f"{_TRAIN}.noise_range": ("degradation.noise_sigma", lambda value: value or [0, 0]),
     f"{_TRAIN}.color_jitter_prob": ("degradation.colour_shift_probability", _or_zero),
-    f"{_TRAIN}.color_jitter_shift": ("degradation.colour_shift", _same),
     f"{_TRAIN}.color_jitter_pt_prob": ("degradation.colour_jitter_probability", _or_zero),
-    f"{_TRAIN}.brightness": ("degradation.brightness", _same),
-    f"{_TRAIN}.contrast": ("degradation.contrast", _same),
-    f"{_TRAIN}.saturation": ("degradation.saturation", _same),
     f"{_TRAIN}.hue": ("degradation.hue_degrees", _degrees),
     f"{_TRAIN}.gray_prob": ("degradation.grey_probability", _or_zero),
-    f"{_TRAIN}.num_worker_per_gpu": ("workers", _same),
-    "datasets.val.dataroot_gt": ("validation_faces", _same),
-    f"{_NET_G}.out_size": ("generator.face_size_px", _same),
-    f"{_NET_G}.num_style_feat": ("generator.style_features", _same),
-    f"{_NET_G}.channel_multiplier": ("generator.channel_multiplier", _same),
-    f"{_NET_G}.num_mlp": ("generator.mlp_layers", _same),
     f"{_NET_G}.narrow": ("generator.narrow", float),
-    f"{_NET_G}.fix_decoder": ("freeze_decoder", _same),
-    f"{_NET_D}.channel_multiplier": ("discriminators.channel_multiplier", _same),
     f"{_NET_D}.narrow": ("discriminators.narrow", float),
-    f"{_NET_D}.stddev_group": ("discriminators.stddev_group", _same),
     "path.pretrain_network_g": ("start_from", lambda path: path or ""),
-    "train.optim_g.lr": ("learning_rate", _same),
-    "train.optim_d.lr": ("discriminators.learning_rate", _same),
-    "train.scheduler.milestones": ("milestones", _same),
     "train.scheduler.gamma": ("milestone_factor", float),
     "train.total_iter": ("steps", int),
     "train.warmup_iter": ("warmup_steps", lambda steps: max(int(steps), 0)),
@@ -78,7 +80,6 @@ DIRECT: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "train.remove_pyramid_loss": ("losses.pyramid_end_step", int),
     "train.perceptual_opt.perceptual_weight": ("losses.perceptual", float),
     "train.perceptual_opt.style_weight": ("losses.style", float),
-    "train.perceptual_opt.vgg_type": ("losses.perceptual_backbone", _same),
     "train.gan_opt.loss_weight": ("losses.adversarial", float),
     "train.r1_reg_weight": ("losses.r1", float),
     "train.net_d_reg_every": ("losses.r1_every_steps", int),
@@ -86,7 +87,6 @@ DIRECT: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "val.val_freq": ("validate_every_steps", int),
     "logger.print_freq": ("log_every_steps", int),
     "logger.save_checkpoint_freq": ("checkpoint_every_steps", int),
-    "logger.use_tb_logger": ("tensorboard", _same),
 }
 
 # Key -> our key, of weights that upstream multiplies by its L1 loss's.

@@ -19,8 +19,8 @@ from gfpgan_core.batch.rows import Row
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.batch.status import SETTINGS, STATUSES, draw, status_of
 from gfpgan_core.cli.inputs import find_photos
-from gfpgan_core.cli.report import Report
-from gfpgan_core.cli.restore import INTERRUPTED, restore_options
+from gfpgan_core.cli.report import INTERRUPTED, Report
+from gfpgan_core.cli.restore import restore_options
 from gfpgan_core.errors import InputError, WeightsError, error_text
 from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import allowed_cores, best_device

@@ -9,17 +9,21 @@ import os
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gfpgan_core.cli.described import described_face
+from gfpgan_core.errors import InputError, WeightsError, error_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from gfpgan_core.result import Restoration
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells count it."""
 
 # What a terminal obeys instead of showing it: controls, direction marks, line separators; also the
 # bytes that are no text. Joiners stay: emoji and several scripts need them.
@@ -179,6 +183,22 @@ class Report:
         stream.flush()
         if self._bar is not None:
             self._bar.refresh()
+
+
+def exit_status(work: Callable[[], int], report: Report, advice: str = "") -> int:
+    """Call `work` and return its exit status: 1 after an error that it raised, 130 after Ctrl-C.
+
+    Both are reported, `InputError` and `WeightsError` alone of errors; `advice` ends the line about
+    Ctrl-C.
+    """
+    try:
+        return work()
+    except (InputError, WeightsError) as error:
+        report.note(error_text(error))
+        return 1
+    except KeyboardInterrupt:
+        report.note(f"interrupted: {report.tally}{advice}")
+        return INTERRUPTED
 
 
 def _particulars(result: Restoration) -> Iterator[str]:

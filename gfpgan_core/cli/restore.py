@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfpgan_core.cli.inputs import Found, Source, find_photos
 from gfpgan_core.cli.listing import list_faces, load_finder
-from gfpgan_core.cli.report import JsonReport, Report
+from gfpgan_core.cli.report import JsonReport, Report, exit_status
 from gfpgan_core.cli.report_page import ReportPage
 from gfpgan_core.cli.results import (
     Results,
@@ -32,9 +32,6 @@ from gfpgan_core.weights.folders import weights_file
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
     from gfpgan_core.result import Restoration
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells count it."""
 
 # Suffixes that `--output` can't have been meant to be a folder with.
 _OTHER_SUFFIXES = (".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".jfif")
@@ -65,23 +62,21 @@ class _Destination:
 def restore(options: argparse.Namespace) -> int:
     """Return the exit status: 0, 1 if any photo failed or there is none, 130 after Ctrl-C."""
     report = JsonReport() if options.json else Report()
-    try:
-        wanted = restore_options(options)
-        found = find_photos(options.inputs)
-        if options.list:
-            if options.report:
-                raise InputError("--report shows what was restored, and --list restores nothing")
-            finder = load_finder(options.detector, options.device)
-            return list_faces(found, wanted, finder, report, as_json=options.json)
-        destination = _destination(options, found)
-        check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
-        status = _restore_found(options, wanted, found, destination, report)
-    except (InputError, WeightsError) as error:
-        report.note(error_text(error))
-        return 1
-    except KeyboardInterrupt:
-        report.note(f"interrupted: {report.tally}; the same command with --resume goes on")
-        return INTERRUPTED
+    advice = "; the same command with --resume goes on"
+    return exit_status(lambda: _list_or_restore(options, report), report, advice)
+
+
+def _list_or_restore(options: argparse.Namespace, report: Report) -> int:
+    wanted = restore_options(options)
+    found = find_photos(options.inputs)
+    if options.list:
+        if options.report:
+            raise InputError("--report shows what was restored, and --list restores nothing")
+        finder = load_finder(options.detector, options.device)
+        return list_faces(found, wanted, finder, report, as_json=options.json)
+    destination = _destination(options, found)
+    check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
+    status = _restore_found(options, wanted, found, destination, report)
     report.closing()
     return status
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gfpgan_core.cli.report import Report
-from gfpgan_core.cli.restore import INTERRUPTED
-from gfpgan_core.errors import InputError, WeightsError, error_text
+from gfpgan_core.cli.report import Report, exit_status
+from gfpgan_core.errors import InputError, error_text
 from gfpgan_core.formats import FORMAT_OF_SUFFIX
 from gfpgan_core.weights.releases import RELEASES
 
@@ -39,19 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0, 1 if anything failed, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     report = Report()
-    try:
-        photos = list(_photos(Path(options.input)))
-        report.tally.photos = len(photos)
-        enhancer = _load(options, report)
-        writer = _Writer(options, photos, report)
-        for photo in photos:
-            _restore(photo, options, enhancer, writer, report)
-    except (InputError, WeightsError) as error:
-        report.note(error_text(error))
-        return 1
-    except KeyboardInterrupt:
-        report.note(f"interrupted: {report.tally}")
-        return INTERRUPTED
+    return exit_status(lambda: _restore_all(options, report), report)
+
+
+def _restore_all(options: argparse.Namespace, report: Report) -> int:
+    photos = list(_photos(Path(options.input)))
+    report.tally.photos = len(photos)
+    enhancer = _load(options, report)
+    writer = _Writer(options, photos, report)
+    for photo in photos:
+        _restore(photo, options, enhancer, writer, report)
     report.line(f"{report.tally} -> {options.output}")
     return int(report.tally.failed > 0)
 

@@ -42,14 +42,10 @@ def cut(image: ImageU8, face: Face, size_px: int) -> Crop:
 def lay(
     canvas: ImageU8, source: ImageU8, faces: list[RestoredFace], *, blend: float, enlarged: bool
 ) -> None:
-    """Lay the restored crops themselves over `canvas`, in place, one after the other.
+    """Paste the restored crops themselves over `canvas`, in place, one after the other.
 
-    Args:
-        canvas: (H, W, 3), the source at the result's size.
-        source: (h, w, 3), the image that the crops were taken from.
-        faces: what is laid.
-        blend: 0..1, the share of the restored face.
-        enlarged: without meaning: nothing of the canvas is used under a face.
+    A `gfpgan_core.paste.Paster`, with the arguments of `paste`. `enlarged` has no effect: nothing
+    of the canvas is used under a face.
     """
     canvas_from_image = geometry.scaling(source.shape[1::-1], canvas.shape[1::-1])
     for face in faces:
