@@ -16,6 +16,7 @@ from gfpgan_core import compat, geometry
 from gfpgan_core.backends import Runner, load_backend
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.images import ImageU8
+from gfpgan_core.runtime import is_out_of_memory
 from gfpgan_core.tiling import even_parts
 from gfpgan_core.weights.checkpoint import read_state
 from gfpgan_core.weights.download import ensure_present
@@ -61,7 +62,7 @@ class BackgroundUpsampler:
                 enlarged = self._enlarge(image, tile_px)
                 return np.asarray(geometry.resize(enlarged, size_wh), np.uint8)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if tile_px // 2 < _MIN_TILE_PX:
                     raise MemoryError(
@@ -109,13 +110,6 @@ class BackgroundUpsampler:
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
         scale = self.native_scale
         return np.asarray(enlarged[: height * scale, : width * scale], np.uint8)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    # The CPU allocator has no exception type of its own.
-    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
 
 
 @cache

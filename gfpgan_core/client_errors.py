@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from gfpgan_core.errors import CropFailedError, InputError, MissingPackageError, WeightsError
+from gfpgan_core.runtime import is_out_of_memory
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def errors_for_clients(without_weights: str) -> Iterator[None]:
             " later"
         ) from error
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _logger.warning("out of memory: %s", error)
             raise InputError(
                 "the request needs more memory than this server has: send a smaller photo, or"
@@ -58,11 +59,3 @@ def errors_for_clients(without_weights: str) -> Iterator[None]:
 def client_text(error: InputError) -> str:
     """Return what a client reads of an error that is the input's."""
     return error.for_clients if isinstance(error, MissingPackageError) else str(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out, in Python's, torch's or OpenCV's words."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "allocate memory", "insufficient memory")
-    )

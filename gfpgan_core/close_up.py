@@ -1,4 +1,4 @@
-"""A second look at each face found: upright, magnified, alone."""
+"""Each face found, detected again in close-ups: upright, enlarged, alone."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _MIN_SCORE = 0.1  # that there is a face is likely already
 
 
 @dataclass(frozen=True)
-class _Look:
+class _CloseUp:
     """What two close-ups show of a face."""
 
     face: Face
-    """With their mean score, and their landmarks where they agree with the first look's."""
+    """With their mean score, and their landmarks where they agree with the first detection's."""
     elsewhere: Face | None
-    """What they show beside the place, if anything."""
+    """The best face that they show in another place, if they show none in this one."""
 
 
-def look_closer(raw: RawDetector, image: ImageU8, faces: list[Face]) -> list[Face]:
-    """Detect each face again in two upright close-ups: better landmarks, and a second opinion.
+def take_close_ups(raw: RawDetector, image: ImageU8, faces: list[Face]) -> list[Face]:
+    """Detect each face again in two upright close-ups, for better landmarks and a second score.
 
-    A face that they show in another place, as tilted and large ones are, is looked at once more
-    from there. `image` is (H, W, 3) RGB; the faces are in its pixels, and come back in order.
+    A face that they show in another place, as tilted and large ones are, gets close-ups from there
+    once more. `image` is (H, W, 3) RGB; the faces are in its pixels, and come back in order.
     """
-    looks = _looks(raw, image, faces)
-    result = [look.face for look in looks]
+    close_ups = _close_ups(raw, image, faces)
+    result = [close_up.face for close_up in close_ups]
     astray = [
         number
-        for number, look in enumerate(looks)
-        if look.elsewhere and look.face.close_up_score >= CONFIRMED_SCORE
+        for number, close_up in enumerate(close_ups)
+        if close_up.elsewhere and close_up.face.close_up_score >= CONFIRMED_SCORE
     ]
-    seeds = [seed for number in astray if (seed := looks[number].elsewhere)]
-    for number, again in zip(astray, _looks(raw, image, seeds), strict=True):
+    seeds = [seed for number in astray if (seed := close_ups[number].elsewhere)]
+    for number, again in zip(astray, _close_ups(raw, image, seeds), strict=True):
         others = [face for other, face in enumerate(result) if other != number]
         if again.face.is_placed and not any(_is_at(again.face, other) for other in others):
             before = result[number]
@@ -62,7 +62,7 @@ def _is_at(face: Face, other: Face) -> bool:
     return face.distance_to(other) < other.eye_distance_px / 2
 
 
-def _looks(raw: RawDetector, image: ImageU8, faces: list[Face]) -> list[_Look]:
+def _close_ups(raw: RawDetector, image: ImageU8, faces: list[Face]) -> list[_CloseUp]:
     if not faces:
         return []
     size_wh = (_SIDE_PX, _SIDE_PX)
@@ -78,14 +78,14 @@ def _looks(raw: RawDetector, image: ImageU8, faces: list[Face]) -> list[_Look]:
     found = raw([*upright, *mirrored], _MIN_SCORE)
     pairs = zip(found[: len(faces)], found[len(faces) :], strict=True)
     return [
-        _look(face, transform, (seen, [_mirrored(other) for other in seen_mirrored]))
+        _judge(face, transform, (seen, [_mirrored(other) for other in seen_mirrored]))
         for face, transform, (seen, seen_mirrored) in zip(faces, transforms, pairs, strict=True)
     ]
 
 
-def _look(
+def _judge(
     face: Face, close_up_from_image: Transform, close_ups: tuple[list[Face], list[Face]]
-) -> _Look:
+) -> _CloseUp:
     """Judge a face by what was found in its close-ups."""
     expected = face.moved(close_up_from_image)
     image_from_close_up = inverse(close_up_from_image)
@@ -96,10 +96,10 @@ def _look(
     matches = [match for found in close_ups if (match := _nearest_match(found, expected))]
     if not matches:
         best = max(filter(None, near), key=lambda found: found.score, default=None)
-        return _Look(judged, best and best.moved(image_from_close_up))
+        return _CloseUp(judged, best and best.moved(image_from_close_up))
     middle = np.mean([match.landmarks for match in matches], axis=0)
     landmarks = apply(image_from_close_up, middle)
-    return _Look(dataclasses.replace(judged, landmarks=landmarks, is_placed=True), None)
+    return _CloseUp(dataclasses.replace(judged, landmarks=landmarks, is_placed=True), None)
 
 
 def _nearest_match(found: list[Face], face: Face) -> Face | None:

@@ -14,8 +14,9 @@ AUTO_SCALE = 2.0  # where it fits
 
 Background = Literal["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"]
 FaceChoice = Literal["all", "largest", "center"]
-Faces = FaceChoice | tuple[int, ...]
+FaceSelection = FaceChoice | tuple[int, ...]
 Box = tuple[float, float, float, float]
+DetectorName = Literal["auto", "centerface", "retinaface-resnet50", "retinaface-mobilenet"]
 MaskKind = Literal["auto", "template", "parsing", "parsing-fast"]
 Backend = Literal["auto", "torch", "winograd", "compile", "openvino", "openvino-bf16"]
 
@@ -158,7 +159,7 @@ class RestoreOptions:
     `auto`: for each face as much as its damage asks for."""
     background: Background = "none"
     """How everything but the faces is enlarged: `none` is Lanczos interpolation."""
-    faces: Faces = "all"
+    faces: FaceSelection = "all"
     """Which of the faces found are restored; numbers count them from left to right, from 1.
 
     Faces that are named by number are restored whatever their size."""
@@ -253,7 +254,7 @@ class RestoreOptions:
         return size_wh
 
 
-def parse_faces(text: str) -> Faces:
+def parse_faces(text: str) -> FaceSelection:
     """Return the choice that a text names: `all`, `largest`, `center`, or numbers such as `1,3`.
 
     Raises:

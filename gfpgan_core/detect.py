@@ -1,20 +1,21 @@
-"""An image to the faces in it: the order of the looks, and which of the faces are taken.
+"""An image to the faces in it: at which sizes they are detected, and which of them are kept.
 
-The networks were trained on faces of about 10 to 300 px: a photo is looked at reduced for its large
-faces and at up to 1280 px for its small ones. Each face found is looked at again, upright and close
-up, which places its landmarks and tells a face from what only resembles one.
+The networks were trained on faces of about 10 to 300 px: the detector runs on the reduced photo for
+large faces, and at up to 1280 px for small ones. Each face found is detected again in close-ups,
+upright and enlarged, which place its landmarks and reject what only resembles a face.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 
 from gfpgan_core import geometry
-from gfpgan_core.close_up import CONFIRMED_SCORE, look_closer
+from gfpgan_core.close_up import CONFIRMED_SCORE, take_close_ups
+from gfpgan_core.config import DetectorName
 from gfpgan_core.detectors import Face, RawDetector, centerface, retinaface
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Transform, chain, inverse, scaling
@@ -26,7 +27,7 @@ from gfpgan_core.weights.releases import DETECTORS
 # about 300 px. 640 on the short side finds faces of 1/40 of it.
 WORKING_SHORT_SIDE_PX = 640
 
-# A second look at larger photos, for the small faces of a crowd: at 640 CenterFace lost 4 of the 50
+# A second view of larger photos, for the small faces of a crowd: at 640 CenterFace lost 4 of the 50
 # of one group, of 17 to 40 px between the eyes; at 960 two, at 1280 none.
 _FINE_SHORT_SIDE_PX = 1280
 
@@ -35,13 +36,13 @@ _THUMBNAIL_SHORT_SIDE_PX = 160
 _MOST_ENLARGED = 4
 
 # Faces that fill the frame: of 21 from the brows to the chin, CenterFace finds 14 at 640, none at
-# 320, all at 160. In photos smaller than _REDUCED_FROM_PX that look would add more than a tenth to
+# 320, all at 160. In photos smaller than _REDUCED_FROM_PX that view would add more than a tenth to
 # the time of a photo with one ordinary face.
 _REDUCED_SHORT_SIDE_PX = 160
 _REDUCED_FROM_PX = 400
 _LARGE_SHARE = 1 / 3  # of the short side
 
-# Where nothing was found yet, also these.
+# Tried where nothing has been found yet.
 _OTHER_SHORT_SIDES_PX = (320, 160, 80)
 
 # Of two boxes, their intersection over their union. A face behind another's shoulder stays below.
@@ -57,13 +58,14 @@ _SURE_SCORE = 0.65
 _RETINAFACE_SURE_SCORE = np.inf
 _RETINAFACE_CONFIRMED_SCORE = 0.55
 
-# A look takes 0.3 GiB a megapixel. Photos of up to 3.6 times their height stay below: of longer
+# Detection takes 0.3 GiB a megapixel. Photos of up to 3.6 times their height stay below: of longer
 # ones, faces below 1/60 of the height are lost.
 _MOST_PIXELS = 6e6
-# Looks of nearly one size show the same.
+# Views of nearly one size show the same faces.
 _LARGER = 1.25
 
-# Turned by quarters, where no face was found upright: faces from 1/30 of the short side on.
+# For views turned by quarters, tried where no face was found upright: it finds faces from 1/30 of
+# the short side on.
 _TURNED_SHORT_SIDE_PX = 320
 
 
@@ -78,8 +80,8 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a photo is looked at as a whole."""
+class View:
+    """The whole photo, resized and turned, as the detector gets it."""
 
     short_side_px: int
     quarter_turns: int = 0
@@ -87,7 +89,7 @@ class Look:
 
 
 class Detector(Protocol):
-    """`FaceDetector`, or whatever else tells where the faces are."""
+    """What finds faces: `FaceDetector`, or a detector of the caller's."""
 
     def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
         """Find the faces in (H, W, 3) RGB."""
@@ -95,49 +97,49 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class FaceDetector:
-    """Finds faces at several bounded sizes, then looks at each again, upright and close up."""
+    """Finds faces at several bounded sizes, then confirms each in close-ups."""
 
     name: str
     raw: RawDetector
     short_side_px: int = WORKING_SHORT_SIDE_PX
     sure_score: float = _SURE_SCORE
-    """From here on no close-up is needed."""
+    """Faces of this first score and above need no close-up to confirm them."""
     confirmed_score: float = CONFIRMED_SCORE
-    """Of close-ups that confirm a face."""
+    """Close-ups of this score and above confirm a face."""
 
     def __call__(self, image: ImageU8, min_score: float = 0.5) -> list[Face]:
         """Return the faces, left to right. `image` is (H, W, 3) RGB."""
         return self.find(image, min_score).faces
 
     def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
-        """Find the faces, and what was taken for one at first. `image` is (H, W, 3) RGB.
+        """Find the faces, and what resembled one at first. `image` is (H, W, 3) RGB.
 
-        Further sizes are looked at only where the usual ones show no face that fills the photo, or
-        none at all.
+        Other sizes than the usual ones are tried only where those show no face that fills the
+        photo, or none at all.
         """
         size_wh = (image.shape[1], image.shape[0])
         short_side = min(size_wh)
-        found = self._confirm(image, self._ordinary_looks(image, min_score), self.sure_score)
+        found = self._confirm(image, self._detect_in_usual_views(image, min_score), self.sure_score)
         if short_side >= _REDUCED_FROM_PX and not _holds_large(found, short_side):
-            found = self._look_again(image, Look(_REDUCED_SHORT_SIDE_PX), min_score, found)
-        for look in _further_looks(size_wh):
+            found = self._add_view(image, View(_REDUCED_SHORT_SIDE_PX), min_score, found)
+        for view in _further_views(size_wh):
             if _confirmed(found.faces):
                 break
-            found = self._look_again(image, look, min_score, found)
-            if look.quarter_turns and _confirmed(found.faces):  # the whole photo is turned
-                for side in self._ordinary_short_sides(size_wh):
-                    turned = Look(side, look.quarter_turns)
-                    found = self._look_again(image, turned, min_score, found)
+            found = self._add_view(image, view, min_score, found)
+            if view.quarter_turns and _confirmed(found.faces):  # the whole photo is turned
+                for side in self._usual_short_sides(size_wh):
+                    turned = View(side, view.quarter_turns)
+                    found = self._add_view(image, turned, min_score, found)
         return found
 
-    def _ordinary_looks(self, image: ImageU8, min_score: float) -> list[Face]:
-        """Return what looks like a face at the usual sizes, each once."""
+    def _detect_in_usual_views(self, image: ImageU8, min_score: float) -> list[Face]:
+        """Return the faces detected at the usual sizes, each once."""
         faces: list[Face] = []
-        for side in self._ordinary_short_sides((image.shape[1], image.shape[0])):
-            faces += _new(self._seen_at(Look(side), image, min_score), faces)
+        for side in self._usual_short_sides((image.shape[1], image.shape[0])):
+            faces += _new(self._detect_in(View(side), image, min_score), faces)
         return faces
 
-    def _ordinary_short_sides(self, size_wh: tuple[int, int]) -> list[int]:
+    def _usual_short_sides(self, size_wh: tuple[int, int]) -> list[int]:
         """Return the working size and, for larger photos, a finer one; thumbnails are enlarged."""
         short_side, largest = min(size_wh), _largest_short_side(size_wh)
         if short_side < _THUMBNAIL_SHORT_SIDE_PX:
@@ -146,59 +148,59 @@ class FaceDetector:
         fine = min(short_side, _FINE_SHORT_SIDE_PX, largest)
         return [working, fine] if fine >= _LARGER * working else [working]
 
-    def _look_again(
-        self, image: ImageU8, look: Look, min_score: float, before: Detection
+    def _add_view(
+        self, image: ImageU8, view: View, min_score: float, before: Detection
     ) -> Detection:
-        """Add to what was found before what a look at another size shows.
+        """Add the faces of another view to those found before.
 
-        Such looks take more for a face: each must be confirmed close up, whatever its score.
+        Such views give more false detections: close-ups must confirm each, whatever its score.
         """
-        seen = self._seen_at(look, image, min_score)
+        seen = self._detect_in(view, image, min_score)
         added = self._confirm(image, _new(seen, _confirmed(before.faces)), sure_score=np.inf)
         kept = [face for face in before.faces if not _is_replaced(face, added.faces)]
         faces = deduplicate(kept + added.faces)
         doubtful = before.doubtful + _new(added.doubtful, before.doubtful)
         return Detection(faces, _new(doubtful, faces))
 
-    def _seen_at(self, look: Look, image: ImageU8, min_score: float) -> list[Face]:
+    def _detect_in(self, view: View, image: ImageU8, min_score: float) -> list[Face]:
         """Detect in the image resized and turned; faces are in the image's own pixels."""
         size_wh = (image.shape[1], image.shape[0])
-        factor = look.short_side_px / min(size_wh)
+        factor = view.short_side_px / min(size_wh)
         working_wh = (max(1, round(size_wh[0] * factor)), max(1, round(size_wh[1] * factor)))
         working = image if working_wh == size_wh else geometry.resize(image, working_wh)
-        turned = np.ascontiguousarray(np.rot90(working, look.quarter_turns))
+        turned = np.ascontiguousarray(np.rot90(working, view.quarter_turns))
         image_from_turned = chain(
-            scaling(working_wh, size_wh), inverse(_quarter_turns(look.quarter_turns, working_wh))
+            scaling(working_wh, size_wh), inverse(_quarter_turns(view.quarter_turns, working_wh))
         )
         (found,) = self.raw([turned], min_score)
         return [face.moved(image_from_turned) for face in found]
 
     def _confirm(self, image: ImageU8, faces: list[Face], sure_score: float) -> Detection:
-        """Look closer: faces scored below `sure_score` are doubtful unless that confirms them."""
-        closer = look_closer(self.raw, image, faces)
-        least = self.confirmed_score
-        is_sure = [face.score >= sure_score or face.close_up_score >= least for face in closer]
-        doubtful = [face for face, sure in zip(closer, is_sure, strict=True) if not sure]
-        sure_faces = [face for face, sure in zip(closer, is_sure, strict=True) if sure]
-        return Detection(deduplicate(sure_faces), doubtful)
+        """Take close-ups: faces scored below `sure_score` that they don't confirm are doubtful."""
+        sure: list[Face] = []
+        doubtful: list[Face] = []
+        for face in take_close_ups(self.raw, image, faces):
+            is_sure = face.score >= sure_score or face.close_up_score >= self.confirmed_score
+            (sure if is_sure else doubtful).append(face)
+        return Detection(deduplicate(sure), doubtful)
 
 
 def _largest_short_side(size_wh: tuple[int, int]) -> int:
-    """Return the short side at which a look has `_MOST_PIXELS`."""
+    """Return the short side at which a view has `_MOST_PIXELS`."""
     return max(1, math.isqrt(int(_MOST_PIXELS * min(size_wh) / max(size_wh))))
 
 
-def _further_looks(size_wh: tuple[int, int]) -> list[Look]:
-    """Return what to try where the usual looks show no face: reduced, enlarged, turned."""
+def _further_views(size_wh: tuple[int, int]) -> list[View]:
+    """Return what to try where the usual sizes show no face: reduced, enlarged, turned."""
     short_side, largest = min(size_wh), _largest_short_side(size_wh)
-    reduced = [Look(side) for side in _OTHER_SHORT_SIDES_PX if _LARGER * side <= short_side]
+    reduced = [View(side) for side in _OTHER_SHORT_SIDES_PX if _LARGER * side <= short_side]
     if short_side >= _REDUCED_FROM_PX:
-        reduced.remove(Look(_REDUCED_SHORT_SIDE_PX))  # done already
+        reduced.remove(View(_REDUCED_SHORT_SIDE_PX))  # done already
     enlarged = min(2 * short_side, _FINE_SHORT_SIDE_PX, largest)
     if short_side >= _THUMBNAIL_SHORT_SIDE_PX and enlarged >= _LARGER * short_side:
-        reduced.append(Look(enlarged))
+        reduced.append(View(enlarged))
     turned = min(max(short_side, _THUMBNAIL_SHORT_SIDE_PX), _TURNED_SHORT_SIDE_PX, largest)
-    return [*reduced, *(Look(turned, quarter_turns) for quarter_turns in (1, 3, 2))]
+    return [*reduced, *(View(turned, quarter_turns) for quarter_turns in (1, 3, 2))]
 
 
 def _quarter_turns(count: int, size_wh: tuple[int, int]) -> Transform:
@@ -226,7 +228,7 @@ def _confirmed(faces: list[Face]) -> list[Face]:
 
 
 def _is_replaced(face: Face, added: list[Face]) -> bool:
-    """Return whether later faces hold the whole of what was taken for a face, or a better one."""
+    """Return whether one of the added faces is this one, found whole or placed better."""
     return any(
         is_duplicate(face, other)
         and (other.is_placed or not face.is_placed)
@@ -274,7 +276,7 @@ def load_detector(
     if name == "centerface":
         return FaceDetector(name, centerface(), short_side_px)
     if name not in DETECTORS:
-        raise InputError(f"detector is {name!r}; allowed: auto, centerface, {', '.join(DETECTORS)}")
+        raise InputError(f"detector is {name!r}; allowed: {', '.join(get_args(DetectorName))}")
     raw = retinaface(ensure_present(DETECTORS[name]), name, device, DETECTORS[name].sha256)
     limits = (_RETINAFACE_SURE_SCORE, _RETINAFACE_CONFIRMED_SCORE)
     return FaceDetector(name, raw, short_side_px, *limits)

@@ -22,7 +22,7 @@ from gfpgan_core.runtime import returning_freed_memory
 from gfpgan_core.weights.checkpoint import read_state
 from gfpgan_core.weights.download import ensure_present, is_present
 from gfpgan_core.weights.load import load_strictly
-from gfpgan_core.weights.releases import PARSING, PARSING_FAST, WeightFile
+from gfpgan_core.weights.releases import PARSING, WeightFile
 
 Mask = NDArray[np.float32]
 
@@ -68,10 +68,14 @@ def _bisenet() -> nn.Module:
 
 PARSERS = {
     "parsing": Parser(
-        PARSING, _parsenet, (0.5,) * 3, (0.5,) * 3, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
+        PARSING["parsing"],
+        _parsenet,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15),
     ),
     "parsing-fast": Parser(
-        PARSING_FAST,
+        PARSING["parsing-fast"],
         _bisenet,
         (0.485, 0.456, 0.406),  # ImageNet's
         (0.229, 0.224, 0.225),

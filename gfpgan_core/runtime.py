@@ -140,6 +140,16 @@ def _glibc() -> ctypes.CDLL | None:
     return libc if hasattr(libc, "gnu_get_libc_version") else None  # musl has no mallopt
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of Python, torch or OpenCV says that memory ran out.
+
+    Told by the texts: torch's CPU allocator and OpenCV have no exception type for it.
+    """
+    text = str(error).lower()
+    causes = ("out of memory", "allocate memory", "not enough memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(cause in text for cause in causes)
+
+
 def best_device() -> str:
     """Return `cuda` where there is one, else `cpu`."""
     import torch

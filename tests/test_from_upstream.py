@@ -93,6 +93,6 @@ def test_the_options_in_the_table_are_the_command_lines(
 
 def test_the_names_of_the_helper_are_there() -> None:
     assert "`face_helper`" in PAGE.replace(".face_helper", "face_helper")
-    offered = {"clean_all()", "face_det", "face_parse", *face_helper.Faces.__dataclass_fields__}
+    offered = {"clean_all()", "face_det", "face_parse", *face_helper.FaceLists.__dataclass_fields__}
     (listed,) = re.findall(r"`\.face_helper` \((.*?)\)[ \n]+are there", PAGE, re.DOTALL)
     assert set(re.findall(r"`([^`]+)`", listed)) <= offered

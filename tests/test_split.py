@@ -16,7 +16,7 @@ from gfpgan_core.images import ImageU8
 from train.augmentation import AugmentationConfig, augment, change_light
 from train.components import load_boxes, template_boxes
 from train.split import (
-    Face,
+    FaceFile,
     read_collection,
     split_by_person,
     without_replaced,
@@ -48,7 +48,7 @@ def test_without_a_table_every_file_is_a_person(tmp_path: Path) -> None:
     _collection(tmp_path / "bare", 16, [{"file": "007_usdc.png", "person": "x"}])
     (tmp_path / "bare.csv").unlink()
     assert read_collection(tmp_path / "bare") == [
-        Face(tmp_path / "bare" / "007_usdc.png", "bare/007_usdc", "usdc")
+        FaceFile(tmp_path / "bare" / "007_usdc.png", "bare/007_usdc", "usdc")
     ]
     with pytest.raises(InputError, match="holds no images"):
         read_collection(tmp_path / "none")
@@ -57,13 +57,13 @@ def test_without_a_table_every_file_is_a_person(tmp_path: Path) -> None:
         read_collection(tmp_path / "bare")
 
 
-def _faces() -> list[Face]:
+def _faces() -> list[FaceFile]:
     """300 faces of 200 people in two sources and two folders; every other person has two."""
     faces = []
     for person in range(200):
         folder, source = ("a", "b")[person % 2], ("x", "y")[person // 100]
         for photo in range(1 + (person // 2) % 2):
-            faces.append(Face(Path(folder) / f"{person}_{photo}.png", f"p{person}", source))
+            faces.append(FaceFile(Path(folder) / f"{person}_{photo}.png", f"p{person}", source))
     return faces
 
 

@@ -13,11 +13,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from train.config import LossConfig
+from train.config import PIXEL_TERMS, LossConfig
 from train.step import ADVERSARIAL
-
-RECONSTRUCTION = ("pixel", "gradient", "ssim", "detail")
-"""The terms that compare pixels with the ground truth."""
 
 _EPS = 1e-12
 
@@ -42,7 +39,7 @@ def image_gradient(
     others: dict[str, Tensor] = {}
     for name, loss in losses.items():
         (gradient,) = torch.autograd.grad(loss, image, retain_graph=True)
-        if name in RECONSTRUCTION:
+        if name in PIXEL_TERMS:
             reconstruction += getattr(weights, name) * gradient
         else:
             others[name] = gradient

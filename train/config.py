@@ -15,6 +15,9 @@ from gfpgan_core.errors import InputError
 from train.augmentation import AugmentationConfig
 from train.degradation_config import PRESETS, DegradationConfig
 
+PIXEL_TERMS = ("pixel", "gradient", "ssim", "detail")
+"""The terms of `LossConfig` that compare pixels with the ground truth."""
+
 _T = TypeVar("_T")
 
 
@@ -69,7 +72,7 @@ class LossConfig:
                 "losses.component_style compares the features of the component discriminators,"
                 " which train only with losses.component_adversarial above 0"
             )
-        if self.adaptive_weight and not (self.pixel or self.ssim or self.gradient or self.detail):
+        if self.adaptive_weight and not any(getattr(self, name) for name in PIXEL_TERMS):
             raise InputError(
                 "losses.adaptive_weight compares with the gradient of the pixel terms, which are"
                 " all 0: set losses.pixel above 0"

@@ -131,36 +131,36 @@ def color_jitter(image: ImageU8, config: DegradationConfig, rng: np.random.Gener
 def degrade_once(
     image: ImageU8,
     config: DegradationConfig,
-    order: str,
+    prefix: str,
     full_side_px: int,
     rng: np.random.Generator,
 ) -> ImageU8:
-    """Blur, resample and add noise once; `order` is the prefix of the ranges' names.
+    """Blur, resample and add noise once; `prefix` is that of the ranges' names.
 
     Blur and reduction count in pixels of the full-size image, `full_side_px` high, also where the
     image has been reduced before. What is switched off draws nothing, so that it doesn't change
     the draws after it.
     """
-    factor = _draw_factor(config, order, rng)
+    factor = _draw_factor(config, prefix, rng)
     blurred_first = not _happens(config.reduce_first_probability, rng)
     if blurred_first:
-        image = _blur_maybe(image, config, order, full_side_px / image.shape[0], rng)
-    sigma = draw(getattr(config, order + "noise_sigma"), rng, config.distribution)
+        image = _blur_maybe(image, config, prefix, full_side_px / image.shape[0], rng)
+    sigma = draw(getattr(config, prefix + "noise_sigma"), rng, config.distribution)
     if _happens(config.early_noise_probability, rng):
         image = _with_noise(image, sigma / 2, config, rng)
     again = factor * image.shape[0] / full_side_px  # relative to the image as it is now
     area = again > 1 and _happens(config.area_probability, rng)
     image = downsample(image, again, cv2.INTER_AREA if area else cv2.INTER_LINEAR)
     if not blurred_first:
-        image = _blur_maybe(image, config, order, full_side_px / image.shape[0], rng)
+        image = _blur_maybe(image, config, prefix, full_side_px / image.shape[0], rng)
     return _with_noise(image, sigma, config, rng)
 
 
-def _draw_factor(config: DegradationConfig, order: str, rng: np.random.Generator) -> float:
+def _draw_factor(config: DegradationConfig, prefix: str, rng: np.random.Generator) -> float:
     """Draw how much smaller than the full size the image gets; below 1 larger."""
-    low, high = getattr(config, order + "downsample_factor")
-    enlarge = getattr(config, order + "enlarge_probability")
-    keep = getattr(config, order + "keep_size_probability")
+    low, high = getattr(config, prefix + "downsample_factor")
+    enlarge = getattr(config, prefix + "enlarge_probability")
+    keep = getattr(config, prefix + "keep_size_probability")
     if enlarge or keep:
         chosen = rng.random()
         if chosen < keep:
@@ -170,24 +170,24 @@ def _draw_factor(config: DegradationConfig, order: str, rng: np.random.Generator
 
 
 def _compress(
-    image: ImageU8, config: DegradationConfig, order: str, rng: np.random.Generator
+    image: ImageU8, config: DegradationConfig, prefix: str, rng: np.random.Generator
 ) -> ImageU8:
     if config.jpeg_probability < 1 and not _happens(config.jpeg_probability, rng):
         return image
-    low, high = getattr(config, order + "jpeg_quality")
+    low, high = getattr(config, prefix + "jpeg_quality")
     return jpeg(image, int(rng.integers(low, high, endpoint=True)))
 
 
 def _ring_and_compress(
-    image: ImageU8, config: DegradationConfig, order: str, rng: np.random.Generator
+    image: ImageU8, config: DegradationConfig, prefix: str, rng: np.random.Generator
 ) -> ImageU8:
     """Compress for the last time, with a sinc filter before or after it."""
     if not _happens(config.ringing_probability, rng):
-        return _compress(image, config, order, rng)
+        return _compress(image, config, prefix, rng)
     kernel = ringing_kernel(rng.uniform(*config.ringing_cutoff))
     if _happens(config.ringing_after_jpeg_share, rng):
-        return convolve(_compress(image, config, order, rng), kernel)
-    return _compress(convolve(image, kernel), config, order, rng)
+        return convolve(_compress(image, config, prefix, rng), kernel)
+    return _compress(convolve(image, kernel), config, prefix, rng)
 
 
 def _happens(probability: float, rng: np.random.Generator) -> bool:
@@ -198,14 +198,14 @@ def _happens(probability: float, rng: np.random.Generator) -> bool:
 def _blur_maybe(
     image: ImageU8,
     config: DegradationConfig,
-    order: str,
+    prefix: str,
     reduction: float,
     rng: np.random.Generator,
 ) -> ImageU8:
     """Return the image, perhaps blurred; `reduction` is the factor it has been reduced by."""
-    if rng.random() >= getattr(config, order + "blur_probability"):
+    if rng.random() >= getattr(config, prefix + "blur_probability"):
         return image
-    low, high = getattr(config, order + "blur_sigma_px")
+    low, high = getattr(config, prefix + "blur_sigma_px")
     return blur(image, (low / reduction, high / reduction), config, rng)
 
 
@@ -239,11 +239,11 @@ def degrade(
         lq = _degrade_slightly(gt, config, rng)
     else:
         lq = degrade_once(gt, config, "", height, rng)
-        order = ""
+        prefix = ""
         if _happens(config.second_probability, rng):
             lq = degrade_once(_compress(lq, config, "", rng), config, "second_", height, rng)
-            order = "second_"
-        lq = _ring_and_compress(lq, config, order, rng)
+            prefix = "second_"
+        lq = _ring_and_compress(lq, config, prefix, rng)
     cubic = _happens(config.cubic_probability, rng)
     mode = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     lq = np.asarray(cv2.resize(lq, (width, height), interpolation=mode), np.uint8)

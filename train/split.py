@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from gfpgan_core import images
-from gfpgan_core.detectors import Face as DetectedFace
+from gfpgan_core.detectors import Face
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX, apply, scaling
 from gfpgan_core.images import ImageU8
@@ -28,7 +28,7 @@ _ALIGNED_SHIFT_PX = 25.0
 
 
 @dataclass(frozen=True)
-class Face:
+class FaceFile:
     """One aligned face of a collection."""
 
     path: Path
@@ -43,7 +43,7 @@ class Face:
         return f"{self.path.parent.name}/{self.path.name}"
 
 
-def read_collection(folder: Path) -> list[Face]:
+def read_collection(folder: Path) -> list[FaceFile]:
     """Read the faces of a folder, by the table beside it: `folder.csv` with `file` and `person`.
 
     Further columns: `source`, `same_as`. Without a table every file is a person of its own, and
@@ -55,7 +55,7 @@ def read_collection(folder: Path) -> list[Face]:
     table = folder.with_suffix(".csv")
     if not table.is_file():
         found = [
-            Face(path, f"{folder.name}/{path.stem}", path.stem.rpartition("_")[2])
+            FaceFile(path, f"{folder.name}/{path.stem}", path.stem.rpartition("_")[2])
             for path in sorted(folder.glob("*"))
             if path.suffix.lower() in images.SUFFIXES
         ]
@@ -68,7 +68,7 @@ def read_collection(folder: Path) -> list[Face]:
     if missing:
         raise InputError(f"{table} lacks the columns {', '.join(sorted(missing))}")
     return [
-        Face(
+        FaceFile(
             folder / row["file"],
             row["person"],
             row.get("source") or folder.name,
@@ -78,13 +78,15 @@ def read_collection(folder: Path) -> list[Face]:
     ]
 
 
-def without_replaced(faces: Sequence[Face]) -> list[Face]:
+def without_replaced(faces: Sequence[FaceFile]) -> list[FaceFile]:
     """Return the faces but for those that another one replaces."""
     replaced = {face.replaces for face in faces if face.replaces}
     return [face for face in faces if face.name not in replaced]
 
 
-def split_by_person(faces: Sequence[Face], share: float, seed: int = 0) -> dict[str, list[Face]]:
+def split_by_person(
+    faces: Sequence[FaceFile], share: float, seed: int = 0
+) -> dict[str, list[FaceFile]]:
     """Return the sets by name: `share` of each source's people is in `choose`, as much in `report`.
 
     Those two hold one face of each person, the first. A source with too few people for one is
@@ -99,7 +101,7 @@ def split_by_person(faces: Sequence[Face], share: float, seed: int = 0) -> dict[
         count = round(share * len(ordered))
         held_out |= dict.fromkeys(ordered[:count].tolist(), "choose")
         held_out |= dict.fromkeys(ordered[count : 2 * count].tolist(), "report")
-    sets: dict[str, list[Face]] = {name: [] for name in SETS}
+    sets: dict[str, list[FaceFile]] = {name: [] for name in SETS}
     seen = set()
     for face in sorted(faces, key=lambda face: face.name):
         name = held_out.get(face.person, "train")
@@ -109,7 +111,9 @@ def split_by_person(faces: Sequence[Face], share: float, seed: int = 0) -> dict[
     return sets
 
 
-def write_sets(sets: dict[str, list[Face]], destination: Path, face_size_px: int) -> dict[str, int]:
+def write_sets(
+    sets: dict[str, list[FaceFile]], destination: Path, face_size_px: int
+) -> dict[str, int]:
     """Write each set's faces of at least this size; return how many.
 
     A larger face is reduced by area averaging and saved as PNG; one of that size keeps its bytes.
@@ -135,7 +139,7 @@ def write_sets(sets: dict[str, list[Face]], destination: Path, face_size_px: int
     return counts
 
 
-def write_boxes(folder: Path, detector: Callable[[ImageU8], list[DetectedFace]]) -> int:
+def write_boxes(folder: Path, detector: Callable[[ImageU8], list[Face]]) -> int:
     """Write the boxes of eyes and mouth of the folder's faces beside them; return of how many.
 
     A face whose landmarks are more than 25 px (of 512) from the template's on average isn't the

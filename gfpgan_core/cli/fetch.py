@@ -10,7 +10,6 @@ from gfpgan_core.weights.releases import (
     BACKGROUNDS,
     DETECTORS,
     PARSING,
-    PARSING_FAST,
     RELEASES,
     WeightFile,
     all_files,
@@ -20,8 +19,7 @@ _FILES: dict[str, WeightFile] = {
     **{version: release.file for version, release in RELEASES.items() if release.file},
     **BACKGROUNDS,
     **DETECTORS,
-    "parsing": PARSING,
-    "parsing-fast": PARSING_FAST,
+    **PARSING,
 }
 
 # What the hosted API's defaults use: v1.4, and what `auto` picks up beside it when it is there.

@@ -10,9 +10,9 @@ from typing import NoReturn, get_args
 from gfpgan_core.cli.export import KINDS
 from gfpgan_core.cli.fetch import FETCHABLE
 from gfpgan_core.cli.report import printable
-from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, MaskKind
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Backend, Background, DetectorName, MaskKind
 from gfpgan_core.formats import WRITABLE
-from gfpgan_core.weights.releases import DETECTORS, RELEASES
+from gfpgan_core.weights.releases import RELEASES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,7 +154,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
     add(
         "--detector",
-        choices=("auto", "centerface", *DETECTORS),
+        choices=get_args(DetectorName),
         default="auto",
         help="default: auto",
     )

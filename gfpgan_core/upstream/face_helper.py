@@ -18,7 +18,7 @@ from gfpgan_core.upstream.parts import MovableDetector, MovableMasker
 
 
 @dataclass
-class Faces:
+class FaceLists:
     """What one call found and made; the lists are the caller's to change."""
 
     input_img: ImageU8 | None = None
@@ -36,7 +36,7 @@ class Faces:
     restored_faces: list[ImageU8] = field(default_factory=list)
 
     @classmethod
-    def of(cls, restoration: Restoration, bgr: ImageU8) -> Faces:
+    def of(cls, restoration: Restoration, bgr: ImageU8) -> FaceLists:
         """Return what a restoration tells."""
         found = cls(bgr)
         for face in restoration.faces:
@@ -72,21 +72,21 @@ class FaceHelper:
         self.face_det = face_det
         self.face_parse = face_parse
         self._of_thread = threading.local()
-        self._newest = Faces()
+        self._newest = FaceLists()
 
     @property
-    def faces(self) -> Faces:
+    def faces(self) -> FaceLists:
         """What the last call found."""
-        found: Faces = getattr(self._of_thread, "faces", self._newest)
+        found: FaceLists = getattr(self._of_thread, "faces", self._newest)
         return found
 
-    def keep(self, faces: Faces) -> None:
+    def keep(self, faces: FaceLists) -> None:
         """Take what a call of this thread found."""
         self._of_thread.faces = self._newest = faces
 
     def clean_all(self) -> None:
         """Forget what was found; lists that were handed out stay as they are."""
-        self.keep(Faces())
+        self.keep(FaceLists())
 
     def set_upscale_factor(self, upscale_factor: float) -> None:
         """Set the side of the result relative to the photo's."""
@@ -94,7 +94,7 @@ class FaceHelper:
 
     def __getattr__(self, name: str) -> Any:
         """Offer the lists; say what there is where upstream's class had more."""
-        offered = Faces.__dataclass_fields__
+        offered = FaceLists.__dataclass_fields__
         if name in offered:
             return getattr(self.faces, name)
         raise AttributeError(

@@ -11,7 +11,7 @@ from gfpgan_core.detectors import retinaface
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS, Mask, Masker, load_masker, load_parser, parsing_masker
 from gfpgan_core.runtime import checked_device
-from gfpgan_core.weights.releases import DETECTORS, PARSING
+from gfpgan_core.weights.releases import DETECTORS
 
 _T = TypeVar("_T")
 
@@ -94,7 +94,7 @@ def movable_masker(
         WeightsError: weights can't be had, or are damaged.
     """
     parser = PARSERS[_UPSTREAMS_PARSER]
-    file = _file(path, folder, PARSING.name)
+    file = _file(path, folder, parser.file.name)
 
     def load_on(where: str) -> Masker:
         if file is not None:

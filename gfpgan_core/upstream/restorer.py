@@ -19,7 +19,7 @@ from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.runtime import checked_device
 from gfpgan_core.upstream import background, crops
 from gfpgan_core.upstream.arrays import AnyPicture, as_bgr, flipped
-from gfpgan_core.upstream.face_helper import FaceHelper, Faces
+from gfpgan_core.upstream.face_helper import FaceHelper, FaceLists
 from gfpgan_core.upstream.models import load_network
 from gfpgan_core.upstream.parts import movable_detector, movable_masker
 
@@ -164,7 +164,7 @@ class GFPGANer:
             size_wh = options.output_size_wh(bgr.shape[1], bgr.shape[0])
             enlarged, alpha = background.enlarge(upsampler, img, bgr, self.upscale, size_wh)
         restoration = self._current().restore(flipped(bgr), options, enlarged=enlarged)
-        found = Faces.of(restoration, bgr)
+        found = FaceLists.of(restoration, bgr)
         self.face_helper.keep(found)
         if not paste_back:
             return found.cropped_faces, found.restored_faces, None
@@ -176,7 +176,7 @@ class GFPGANer:
         crop = cv2.resize(bgr, (restorer.face_size_px, restorer.face_size_px))
         options = RestoreOptions(scale=1, aligned=True, keep_gray=False)
         restoration = restorer.restore(flipped(np.asarray(crop, np.uint8)), options)
-        found = Faces.of(restoration, bgr)
+        found = FaceLists.of(restoration, bgr)
         self.face_helper.keep(found)
         return found.cropped_faces, found.restored_faces, None
 

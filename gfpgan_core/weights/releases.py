@@ -139,21 +139,22 @@ DETECTORS: dict[str, WeightFile] = {
     ),
 }
 
-PARSING = WeightFile(
-    "parsing_parsenet.pth",
-    f"{_FACEXLIB}/v0.2.2/parsing_parsenet.pth",
-    85331193,
-    "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",
-    "MIT",
-)
-
-PARSING_FAST = WeightFile(
-    "parsing_bisenet.pth",
-    f"{_FACEXLIB}/v0.2.0/parsing_bisenet.pth",
-    53289463,
-    "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
-    "MIT",
-)
+PARSING: dict[str, WeightFile] = {
+    "parsing": WeightFile(
+        "parsing_parsenet.pth",
+        f"{_FACEXLIB}/v0.2.2/parsing_parsenet.pth",
+        85331193,
+        "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",
+        "MIT",
+    ),
+    "parsing-fast": WeightFile(
+        "parsing_bisenet.pth",
+        f"{_FACEXLIB}/v0.2.0/parsing_bisenet.pth",
+        53289463,
+        "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
+        "MIT",
+    ),
+}
 
 PRIOR = WeightFile(
     "StyleGAN2_512_Cmul1_FFHQ_B12G4_scratch_800k.pth",
@@ -175,5 +176,5 @@ ARCFACE = WeightFile(
 def all_files() -> list[WeightFile]:
     """Return every downloadable file."""
     official = [release.file for release in RELEASES.values() if release.file]
-    networks = [*official, *BACKGROUNDS.values(), *DETECTORS.values(), PARSING, PARSING_FAST]
+    networks = [*official, *BACKGROUNDS.values(), *DETECTORS.values(), *PARSING.values()]
     return [*networks, PRIOR, ARCFACE]

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from gfpgan_core import FaceRestorer, RestoreOptions
-from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background
+from gfpgan_core.config import MAX_SCALE, MIN_SCALE, Background, DetectorName
 from gfpgan_core.images import ImageU8
-from gfpgan_core.weights.releases import DETECTORS, RELEASES
+from gfpgan_core.weights.releases import RELEASES
 
 
 class RestoreFaces:
@@ -40,7 +40,7 @@ class RestoreFaces:
                 "version": (list(RELEASES), {"default": "compact"}),
                 "blend": ("FLOAT", share),
                 "background": (list(get_args(Background)), {"default": "none"}),
-                "detector": (["auto", "centerface", *DETECTORS], {"default": "auto"}),
+                "detector": (list(get_args(DetectorName)), {"default": "auto"}),
             },
             "optional": {
                 "scale": ("FLOAT", scale),
