@@ -30,10 +30,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Predictor(BaseRunner):
-    """Keeps each network it has loaded, by the name of its version."""
+    """Restores photos for Cog; keeps every network that it has loaded, by version."""
 
     def setup(self, weights: Optional[Union[Path, str]] = None) -> None:  # noqa: UP007, UP045
-        """Load what every prediction needs.
+        """Load the detector, the masker, and the network of `weights` if there are any.
 
         Args:
             weights: `COG_WEIGHTS`: the path or the URL of a training's weights, or of a tar with
@@ -105,7 +105,8 @@ class Predictor(BaseRunner):
     ) -> Path:
         """Return the restored photo, round(side * scale) pixels large.
 
-        The default scale is the largest up to 2 that fits. The log says what else isn't as asked.
+        The default scale is the largest up to 2 that fits. The log tells where the result differs
+        from the request.
         """
         with errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
             options = RestoreOptions(
@@ -132,7 +133,7 @@ class Predictor(BaseRunner):
         return self.files.publish(made, "restored")
 
     def _report(self, restoration: Restoration) -> None:
-        """Tell what was found and what is not as expected: in the log, and as metrics."""
+        """Write what was found, and what the client may not expect, to the log and the metrics."""
         for part, seconds in restoration.seconds.items():
             self.record_metric(f"{part}_seconds", round(seconds, 4))
         for name, number in restoration.counts().items():

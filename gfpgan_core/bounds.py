@@ -1,4 +1,4 @@
-"""How much a stranger's picture, archive or weight file may ask for, each row with its reason.
+"""Limits of untrusted pictures, archives and weight files, each with its reason.
 
 The goal: a file of less than 1 MB costs less than 10 s and 1 GiB, whatever is in it. Measured on
 two cores by `tests/test_hostile_pictures.py`.

@@ -1,4 +1,4 @@
-"""The faces found to those that are restored, and why the others are left alone."""
+"""Which of the faces found are restored, and why the others are left alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def find(detector: Detector, image: ImageU8, options: RestoreOptions) -> Detecti
 
 
 def _find_in(box: Box, detector: Detector, image: ImageU8, min_score: float) -> Face:
-    """Return the best face whose middle lies in the box, looked for in it and close around it."""
+    """Return the best face whose middle lies in the box, detected in the box and a margin."""
     given = np.array(box)
     named = ", ".join(f"{side:g}" for side in box)
     limit = np.array([image.shape[1], image.shape[0]] * 2)
@@ -133,7 +133,7 @@ def select(faces: list[Face], which: FaceChoice, size_wh: tuple[int, int]) -> li
 
 
 def describe(left_alone: Sequence[LeftAlone]) -> str:
-    """Return such as `3 left alone (2 too small, 1 doubtful)`; empty if there is none."""
+    """Return a phrase such as `3 left alone (2 too small, 1 doubtful)`; empty if there is none."""
     counts = Counter(one.reason for one in left_alone)
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
     return f"{len(left_alone)} left alone ({reasons})" if left_alone else ""

@@ -1,4 +1,4 @@
-"""Errors as the client of a server reads them, who knows no path and no option of the program."""
+"""Errors in the words of a server's client, without paths and command-line options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where old dependencies are made to work with today's libraries."""
+"""Workarounds that let old dependencies run with today's libraries."""
 
 from __future__ import annotations
 

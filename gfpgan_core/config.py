@@ -151,7 +151,7 @@ class RestoreOptions:
     scale: float | Literal["auto"] = "auto"
     """Side of the result relative to the input's: exactly round(side * scale) px.
 
-    `auto`: the largest up to 2 that fits into what a result may have.
+    `auto`: the largest up to 2 whose result is within the limits.
     """
     blend: float | Literal["auto"] = 1.0
     """Share of the restored face: 0 leaves the faces as they are, 1 replaces them.
@@ -165,7 +165,7 @@ class RestoreOptions:
     Faces that are named by number are restored whatever their size."""
     boxes: tuple[Box, ...] = ()
     """(left, top, right, bottom) in pixels of the photo, upright: faces are looked for in each of
-    them, close up, and nowhere else. None: in the whole photo."""
+    them, enlarged, and nowhere else. Empty: in the whole photo."""
     aligned: bool = False
     """The photo is one aligned, square face: no detection; the whole crop is the result."""
     min_eye_distance_px: float = 5.0
@@ -176,13 +176,13 @@ class RestoreOptions:
     min_score: float = 0.5
     """Detections below it are left alone, 0..1."""
     page: int = 1
-    """Of an animation or a TIFF of several pages, from 1."""
+    """Page of a TIFF or frame of an animation, from 1."""
     deinterlace: bool = False
     """Take the even lines only, for a still from interlaced video; the others are interpolated."""
     keep_gray: bool = True
-    """A black-and-white photo stays one; else its faces get what colors the network gives them."""
+    """Keep a black-and-white photo so; if off, its faces get the colors that the network gives."""
     size_rounding: Literal["nearest", "down"] = "nearest"
-    """Of the result's sides, where the scale makes a fraction of a pixel."""
+    """How the result's sides are rounded where the scale makes a fraction of a pixel."""
 
     def __post_init__(self) -> None:
         _require(

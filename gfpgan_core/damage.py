@@ -1,7 +1,7 @@
-"""How damaged an aligned face is, told from its own pixels: what `blend="auto"` goes by.
+"""Estimate how damaged an aligned face is, from its own pixels, for `blend="auto"`.
 
-The network's output is not looked at: the estimate holds whatever the weights. docs/blend.md has
-the figures.
+The network's output is not used, so that the estimate is the same for all weights. The figures are
+in docs/blend.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MARGIN = 1 / 8
 
 @dataclass(frozen=True)
 class Damage:
-    """What an aligned crop shows."""
+    """The estimated damage of an aligned crop."""
 
     sharpness: float
     """1: its edges are as steep as an undamaged face's; 0: as a face's that was blurred or enlarged

@@ -1,4 +1,4 @@
-"""The errors that callers are meant to catch; their texts are for the person at the keyboard."""
+"""The errors that callers are meant to catch; their texts are written for users."""
 
 
 class InputError(ValueError):
@@ -26,7 +26,7 @@ _EXPECTED = (InputError, WeightsError, CropFailedError)
 
 
 def error_text(error: BaseException) -> str:
-    """Return what is said of an error; one that we did not foresee is called a defect."""
+    """Return an error's text for users; an unexpected error is called a defect."""
     if isinstance(error, _EXPECTED):
         return " ".join(str(error).splitlines())
     if isinstance(error, MemoryError):

@@ -35,7 +35,7 @@ _FEATHER_SIGMA_PX = 11.0
 
 _CLASS_COUNT = 19
 _PARSING_SIZE_PX = 512
-_PICTURE_LAYER = "out_img_conv"  # ParseNet draws the face too; nobody looks at it
+_IMAGE_LAYER = "out_img_conv"  # ParseNet also outputs an image of the face, unused here
 _GPU_BATCH = 8  # on the CPU one face fills the cores
 
 
@@ -46,9 +46,9 @@ class Parser:
     file: WeightFile
     build: Callable[[], nn.Module]
     mean: tuple[float, float, float]
-    """Of RGB in 0..1, taken off before the network."""
+    """Of RGB in 0..1, subtracted from the input."""
     std: tuple[float, float, float]
-    """What is left is divided by it."""
+    """Of RGB in 0..1, divides the input after that."""
     pasted_classes: tuple[int, ...]
     """All of the head with hair and ear rings; not background, hat, neck, necklace and cloth:
     upstream's choice. Both networks know CelebAMask-HQ's classes, each in an order of its own."""
@@ -90,8 +90,8 @@ class _ClassScores(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        if hasattr(network, _PICTURE_LAYER):
-            setattr(network, _PICTURE_LAYER, nn.Identity())
+        if hasattr(network, _IMAGE_LAYER):
+            setattr(network, _IMAGE_LAYER, nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.network(x)[0]
@@ -140,7 +140,7 @@ def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
 
 
 def load_parser(parser: Parser, path: Path, device: str, sha256: str = "") -> Runner:
-    """Return what runs the network with the weights in a file.
+    """Return a function that runs the network with the weights in a file.
 
     Raises:
         WeightsError: the file doesn't fit, or hasn't the sha256 that is given.

@@ -1,4 +1,4 @@
-"""Restored crops back into the image, each touching its own region only.
+"""Paste restored crops into the image, each into its own region only.
 
 What is added to the image is the *difference* that the network made, not the crop: a face that
 was not changed comes back exactly, and detail finer than the crop stays.

@@ -212,7 +212,7 @@ class FaceRestorer:
     def _restore_crops(self, jobs: list[_Job]) -> list[ImageU8]:
         """Return the restored crops of all jobs, in order, run in batches.
 
-        Each job is charged its share of the time, by its number of faces.
+        The time is divided among the jobs in proportion to their faces.
 
         Raises:
             CropFailedError: a value isn't finite.
@@ -298,7 +298,7 @@ class FaceRestorer:
 
 
 class _Clock:
-    """Measures the seconds of named parts."""
+    """Measures how many seconds each named stage takes."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a restoration returns."""
+"""The result of restoring one photo."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Restoration:
     crops: list[ImageU8]
     """The aligned faces before restoration, (size, size, 3)."""
     restored_crops: list[ImageU8]
-    """And after it."""
+    """The same faces after it."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time spent in `detection`, `restoration`, `background` and `blending`."""
     left_alone: list[LeftAlone] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Restoration:
     """The photo's."""
 
     def counts(self) -> dict[str, float]:
-        """Return what can be said of the result in numbers, by name."""
+        """Return the figures of the result by name."""
         counts: dict[str, float] = {
             "faces": len(self.faces),
             "left_alone": len(self.left_alone),
@@ -65,7 +65,7 @@ class Restoration:
         return counts
 
     def remarks(self) -> Iterator[str]:
-        """Yield in sentences what was found, and what the user may not expect."""
+        """Yield sentences on what was found and on what the user may not expect."""
         if self.pages > 1:
             yield f"page {self.page} of {self.pages} was restored"
         if self.is_interlaced:
@@ -76,7 +76,7 @@ class Restoration:
         yield self.found()
 
     def found(self) -> str:
-        """Return such as `2 faces, 1 left alone (1 too small)`."""
+        """Return a phrase such as `2 faces, 1 left alone (1 too small)`."""
         count = len(self.faces)
         faces = f"{count} face{'s' * (count != 1)}" if count or not self.crops else "aligned"
         return ", ".join(filter(None, [faces, describe(self.left_alone)]))

@@ -1,4 +1,4 @@
-"""What a process sets up once: cores, threads, memory; and which device and precision it uses."""
+"""Set a process up: cores, threads and memory; choose its device and precision."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 def configure_process() -> None:
     """Set this process up: no telemetry, threads within its cores, freed memory kept.
 
-    For programs that do little else: the command line, the server, training call it first, before
-    they import torch. A library's caller decides for itself. A smaller `OMP_NUM_THREADS` is kept:
-    torchrun and accelerate give each of their processes its share by it.
+    The command line, the server and training call it first, before they import torch; the library
+    doesn't, as it may share its process with other code. A smaller `OMP_NUM_THREADS` is kept:
+    torchrun and accelerate set it to give each of their processes its share.
     """
     switch_off_telemetry()
     # OpenMP's threads sleep while they wait. Spinning is faster on idle cores (`compact`: 0.08
@@ -40,7 +40,7 @@ def configure_process() -> None:
 
 
 def switch_off_telemetry() -> None:
-    """Keep onnxruntime and OpenVINO from reporting to their makers; call it before importing them.
+    """Switch off the telemetry of onnxruntime and OpenVINO; call it before importing them.
 
     onnxruntime 1.32 would keep a device id in the home folder and a session file in the temporary
     folder, and send events from both; OpenVINO's Python tools send events through the package
@@ -95,9 +95,8 @@ def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for the next allocation; return whether it does.
 
     By default each block of 32 MB and more is mapped anew, and the kernel clears it page by page:
-    a third of a network's time on the CPU, where every layer's output is such a block. For programs
-    that do little else (the command line, the server, training); a library's caller decides.
-    Up to 2 GB that aren't used any more stay with the process.
+    a third of a network's time on the CPU, where every layer's output is such a block. The price is
+    up to 2 GB of unused memory that the process keeps: for programs, not for the library.
     """
     global _keeping
     libc = _glibc()

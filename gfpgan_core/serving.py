@@ -1,7 +1,8 @@
 """Request files of one server process: received, checked, named, removed.
 
-Cog hands a prediction the files that it fetched, but passes any other string through, never bounds
-a download, and leaves results and broken downloads in the temporary folder. This module does that.
+Cog passes the files that it downloaded to a prediction, but also any other string; it doesn't
+limit downloads, and leaves results and broken downloads in the temporary folder. This module
+checks, limits and removes them.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class RequestFiles:
 
         Raises:
             InputError: it is too large, or can't be had. The text doesn't say why not: it would
-                tell a stranger what answers inside the server's network.
+                tell a client what answers inside the server's network.
         """
         folder = self.folder
         with self._state:

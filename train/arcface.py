@@ -1,4 +1,4 @@
-"""ArcFace's ResNet-18 on gray faces: an embedding of who it is, for the identity loss.
+"""ArcFace's ResNet-18 on gray faces: an embedding of the person, for the identity loss.
 
 Source: ArcFace (arXiv 1801.07698); attribute names are those of `arcface_resnet18.pth`, published
 with GFPGAN v0.1.0.

@@ -1,6 +1,6 @@
-"""Archives that strangers send, read in bounded time and memory: zip, and tar with gzip, bzip2, xz.
+"""Read untrusted archives in bounded time and memory: zip, and tar with gzip, bzip2, xz.
 
-Python's readers believe what an archive says of itself: they hold a header of any length in memory,
+Python's readers trust an archive's own figures: they hold a header of any length in memory,
 unpack what they skip, and parse pax headers in quadratic time. Each is bounded here, by
 `gfpgan_core.bounds`.
 """

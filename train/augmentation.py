@@ -1,7 +1,7 @@
-"""Random changes of the ground truth: small shifts, turns and scales, and the light.
+"""Augment the ground truth: small random shifts, turns and scales, and changes of the light.
 
-A detector's landmarks are a few pixels off, and photos are lit differently: the network must serve
-both. What is switched off draws nothing from the generator that is handed in.
+The network must cope with landmarks that are a few pixels off, and with different light. A change
+that is switched off draws nothing from the random generator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AugmentationConfig:
     """Largest turn, either way."""
     scale: tuple[float, float] = (0.97, 1.06)
     light_probability: float = 0.0
-    """Brightness, contrast and warmth of the ground truth, and so of the input as well."""
+    """Change brightness, contrast and warmth of the ground truth, and so of the input as well."""
     gamma: tuple[float, float] = (0.75, 1.35)
     """Above 1 darkens."""
     contrast: tuple[float, float] = (0.8, 1.15)

@@ -1,9 +1,9 @@
-"""How hard each term of the objective pulls at the generator's image.
+"""Balance the terms of the objective by their gradients at the generator's image.
 
-The adversarial weights may be ratios: then a discriminator's gradient is scaled to so many times
-the reconstruction's, over the pixels that it sees. That is VQGAN's adaptive weight (arXiv
-2012.09841, equation 7), taken at the image instead of the last layer. A discriminator that has just
-begun and one that has won pull equally hard.
+With `adaptive_weight` an adversarial weight is a ratio: the discriminator's gradient is scaled to
+that multiple of the pixel terms' gradient, over the pixels that it sees. That is VQGAN's adaptive
+weight (arXiv 2012.09841, equation 7), taken at the image instead of the last layer. So a
+discriminator has the same influence when it has just begun and when it is far ahead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints that resume bit for bit; a file is whole or not there."""
+"""Save and load checkpoints that resume bit for bit; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _KINDS = {
 class Checkpoint:
     """Everything that the next step depends on.
 
-    Learning rates, the place in the data, and every draw of a run (photos, flips, degradations,
-    noise) are functions of the seed and the step: they are saved by saving these two. torch's own
-    generator is saved beside them.
+    Learning rates, the position in the data, and every random draw of a run (photos, flips,
+    degradations, noise) follow from the seed and the step, which are saved. torch's own generator
+    is saved beside them.
     """
 
     step: int

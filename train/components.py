@@ -1,4 +1,4 @@
-"""Boxes of the facial components: from landmarks, flipped, and cropped out of images.
+"""Boxes of the facial components: make, flip, save and load them, and crop them out of images.
 
 A box is (center x, center y, half side) in pixels of a square face, pixel centers being whole
 numbers. Boxes of a face are a (3, 3) array, one row a component, in the order of `NAMES`. Left and
@@ -42,7 +42,7 @@ _MIN_CROP_SIDE_PX = 8  # the discriminators reduce it to a quarter
 
 
 def boxes_from_landmarks(landmarks: Points) -> Boxes:
-    """The boxes in an aligned face with these (5, 2) landmarks."""
+    """Return the boxes in an aligned face with these (5, 2) landmarks."""
     left_eye, right_eye, _, left_corner, right_corner = landmarks
     eye = _EYE_HALF_SIDE * eye_distance(landmarks)
     mouth = _MOUTH_HALF_SIDE * float(np.linalg.norm(right_corner - left_corner))
@@ -51,12 +51,12 @@ def boxes_from_landmarks(landmarks: Points) -> Boxes:
 
 
 def template_boxes() -> Boxes:
-    """The boxes of a face that lies exactly on the template, at 512 px."""
+    """Return the boxes of a face that lies exactly on the template, at 512 px."""
     return boxes_from_landmarks(TEMPLATE_LANDMARKS)
 
 
 def scale_boxes(boxes: Boxes, from_px: float, to_px: float) -> Boxes:
-    """The boxes after a square face was resized, half-pixel exact."""
+    """Return the boxes after a square face was resized, half-pixel exact."""
     factor = to_px / from_px
     scaled = boxes * factor
     scaled[:, :2] += (factor - 1) / 2
@@ -64,19 +64,19 @@ def scale_boxes(boxes: Boxes, from_px: float, to_px: float) -> Boxes:
 
 
 def flip_boxes(boxes: Boxes, width_px: int) -> Boxes:
-    """The boxes of the mirrored face; the eyes change places. The input isn't modified."""
+    """Return the mirrored face's boxes, left and right eye swapped. The input isn't modified."""
     flipped = boxes[[1, 0, 2]]
     flipped[:, 0] = width_px - 1 - flipped[:, 0]
     return flipped
 
 
 def crop_side_px(name: str, face_size_px: int) -> int:
-    """The side that a component is resampled to: in proportion to the face, at any size."""
+    """Return the side that a component is resampled to, in proportion to the face."""
     return max(_MIN_CROP_SIDE_PX, round(CROP_SIDES_PX[name] * face_size_px / TEMPLATE_SIZE_PX))
 
 
 def crop_components(image: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-    """Each component (N, 3, side, side) out of images (N, 3, size, size) and boxes (N, 3, 3).
+    """Crop each component, (N, 3, side, side), by boxes (N, 3, 3) out of images (N, 3, size, size).
 
     RoIAlign (arXiv 1703.06870): differentiable to the image, bilinear at the exact place.
     """
@@ -91,7 +91,7 @@ def crop_components(image: Tensor, boxes: Tensor) -> dict[str, Tensor]:
 
 
 def save_boxes(path: Path, boxes: Mapping[str, Boxes]) -> None:
-    """Writes file name -> component -> (center x, center y, half side), at 512 px."""
+    """Write file name -> component -> (center x, center y, half side), at 512 px, as JSON."""
     table = {
         name: dict(zip(NAMES, np.round(rows, 2).tolist(), strict=True))
         for name, rows in boxes.items()
@@ -101,9 +101,9 @@ def save_boxes(path: Path, boxes: Mapping[str, Boxes]) -> None:
 
 
 def load_boxes(path: Path) -> dict[str, Boxes]:
-    """File name (or FFHQ number) -> boxes at 512 px.
+    """Return file name (or FFHQ number) -> boxes at 512 px.
 
-    Read are our own `components.json`, FFHQ's `ffhq-dataset-v2.json` (68 landmarks of the 1024 px
+    It reads our own `components.json`, FFHQ's `ffhq-dataset-v2.json` (68 landmarks of the 1024 px
     faces) and upstream's `.pth` of eye and mouth boxes.
 
     Raises:
@@ -136,7 +136,7 @@ def load_boxes(path: Path) -> dict[str, Boxes]:
 
 
 def boxes_of(name: str, table: Mapping[str, Boxes]) -> Boxes | None:
-    """The boxes of a file: by its name, or by the number that it is named after, as in FFHQ."""
+    """Return a file's boxes, found by its name or, as in FFHQ, by the number in its name."""
     stem = Path(name).stem
     for key in (name, Path(name).name, stem, stem.zfill(8)):
         if key in table:

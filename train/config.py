@@ -1,4 +1,4 @@
-"""Every knob of a training run: frozen dataclasses, read from YAML, saved with the run."""
+"""All settings of a training run: frozen dataclasses, read from YAML, saved with the run."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class LossConfig:
     projected_weights: str = ""
     """The same for the projected discriminator's MobileNetV2."""
     adversarial: float = 0.0
-    """Of StyleGAN2's discriminator, which sees whole faces."""
+    """Weight of StyleGAN2's discriminator, which sees whole faces."""
     projected_adversarial: float = 0.0
-    """Of the discriminator that looks through frozen MobileNetV2 features."""
+    """Weight of the discriminator that sees frozen MobileNetV2 features."""
     patch_adversarial: float = 0.0
-    """Of the discriminator of small patches with their fine detail amplified."""
+    """Weight of the discriminator of small patches with their fine detail amplified."""
     component_adversarial: float = 0.0
-    """Of those of the eyes and the mouth."""
+    """Weight of the discriminators of the eyes and of the mouth."""
     adaptive_weight: bool = False
     """The adversarial weights are ratios of gradients, as VQGAN's: see `train.balance`."""
     component_style: float = 0.0
@@ -57,7 +57,7 @@ class LossConfig:
     """Weight of the gradient penalty of real images, for the whole-face discriminator."""
     r1_every_steps: int = 16
     path_length: float = 2.0
-    """Of the prior's generator."""
+    """Weight of the path length penalty of the prior's generator."""
     path_length_every_steps: int = 4
 
     def __post_init__(self) -> None:
@@ -87,10 +87,10 @@ class DiscriminatorConfig:
     narrow: float = 1.0
     """Width relative to StyleGAN2's discriminator."""
     component_narrow: float = 1.0
-    """The patch discriminator's as well."""
+    """Width of the component and the patch discriminators, relative to the paper's."""
     high_pass_gain: float = 0.0
-    """Patch and component discriminators see the fine detail, so much amplified, beside the image;
-    0: the image alone, as in the paper."""
+    """Amplification of the fine detail that patch and component discriminators see beside the
+    image; 0: they see the image alone, as in the paper."""
     crop_px: int = 0
     """Side of the random crop that the projected and the patch discriminator see; 0: the face."""
     stddev_group: int = 4
@@ -220,7 +220,7 @@ class TrainConfig:
             raise InputError("start_from brings a decoder along: leave prior empty, or start_from")
 
 
-# What the parser raises: ValueError of dates that can't be, and of bytes that are no text.
+# Errors that the parser raises: ValueError for impossible dates, and for bytes that are no text.
 _NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
@@ -238,7 +238,7 @@ def load_config(path: Path, overrides: list[str]) -> TrainConfig:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a configuration file says, of whatever form.
+    """Return the values in a YAML file: dictionaries, lists, numbers and texts.
 
     Raises:
         InputError: it can't be read, or is no YAML.

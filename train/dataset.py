@@ -1,4 +1,4 @@
-"""Aligned faces with their degraded copies, reproducible sample by sample."""
+"""The data set: aligned faces with degraded copies, each sample reproducible by itself."""
 
 from __future__ import annotations
 

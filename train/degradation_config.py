@@ -1,4 +1,4 @@
-"""What a degradation may be drawn from, and the named ones.
+"""The ranges that degradations are drawn from, and named configurations.
 
 Sources: GFPGAN (arXiv 2101.04061, section 4.1) and Real-ESRGAN (arXiv 2107.10833, section 3). Blur
 and reduction are in pixels of the full-size crop, noise in gray levels of 0..255.
@@ -19,13 +19,14 @@ from gfpgan_core.geometry import TEMPLATE_SIZE_PX
 class DegradationConfig:
     """Ranges to draw from, both ends included. The defaults are the paper's.
 
-    Runs that users have name these fields, so they keep the spelling of the first ones.
+    The fields' spelling stays (`colour`, `grey`), because users' configurations name them.
     """
 
     distribution: Literal["uniform", "log_uniform"] = "uniform"
     """How blur, reduction and noise are drawn; log_uniform draws each order of magnitude alike."""
     clean_probability: float = 0.0
-    """Nearly clean inputs, which a network must leave alone: ranges below, no reduction."""
+    """Probability of a nearly clean input, which a network must leave alone: by the three ranges
+    below, without reduction."""
     clean_blur_sigma_px: tuple[float, float] = (0.1, 0.8)
     clean_noise_sigma: tuple[float, float] = (0.0, 2.0)
     clean_jpeg_quality: tuple[int, int] = (80, 100)
@@ -42,18 +43,18 @@ class DegradationConfig:
     downsample_factor: tuple[float, float] = (0.8, 8.0)
     """Below 1 enlarges."""
     enlarge_probability: float = 0.0
-    """Of a factor below 1; with `keep_size_probability` 0 as well, the whole range is drawn from.
-    What both leave is a factor above 1."""
+    """Probability of a factor below 1; what this and `keep_size_probability` leave is that of a
+    factor above 1. If both are 0, the factor is drawn from the whole range."""
     keep_size_probability: float = 0.0
-    """Of a factor of exactly 1."""
+    """Probability of a factor of exactly 1."""
     reduce_first_probability: float = 0.0
-    """Reduction before the blur: a small photo out of focus, not a reduced one."""
+    """Probability of reducing before the blur, as in a small photo out of focus."""
     area_probability: float = 0.0
-    """Reduction by area averaging, which doesn't alias, instead of bilinearly."""
+    """Probability of reducing by area averaging, which doesn't alias, instead of bilinearly."""
     cubic_probability: float = 0.0
-    """Enlarging to the old size bicubically instead of bilinearly."""
+    """Probability of enlarging to the old size bicubically instead of bilinearly."""
     early_noise_probability: float = 0.0
-    """Noise of half the strength before the reduction as well: the sensor's, not the screen's."""
+    """Probability of noise of half the strength before the reduction too, as a sensor's."""
     noise_sigma: tuple[float, float] = (0.0, 20.0)
     """Standard deviation in gray levels of 0..255."""
     jpeg_probability: float = 1.0
@@ -73,7 +74,8 @@ class DegradationConfig:
     chroma_noise_share: float = 0.0
     """Share of the noises that are of color alone, in spots of 2 to 4 px: blotches."""
     second_probability: float = 0.0
-    """Blur, resampling, noise and JPEG once more: a photo that was shared twice."""
+    """Probability of a second round of blur, resampling, noise and JPEG, as in a photo that was
+    shared twice."""
     second_blur_probability: float = 0.8
     second_blur_sigma_px: tuple[float, float] = (0.1, 5.0)
     second_downsample_factor: tuple[float, float] = (0.8, 3.0)
@@ -83,13 +85,15 @@ class DegradationConfig:
     second_noise_sigma: tuple[float, float] = (0.0, 15.0)
     second_jpeg_quality: tuple[int, int] = (40, 95)
     ringing_probability: float = 0.0
-    """A sinc filter beside the last JPEG: the halos of resampled and sharpened photos."""
+    """Probability of a sinc filter before or after the last JPEG, which makes the halos of
+    resampled and sharpened photos."""
     ringing_after_jpeg_share: float = 0.0
     """Share of those filters that follow the JPEG."""
     ringing_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
     """Angular frequency above which the sinc filter cuts, in radians a pixel."""
     grey_probability: float = 0.01
-    """A gray input has a gray ground truth as well: the network learns to keep gray photos gray."""
+    """Probability of a gray input with a gray ground truth: the network learns to keep gray photos
+    gray."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -128,7 +132,7 @@ def _fixed(
     )
 
 
-# What figures are given at, of 512 px faces; `at_face_size` for others.
+# The strengths that figures are reported at, for 512 px faces; `at_face_size` gives others.
 STRENGTHS: dict[str, DegradationConfig] = {
     "mild": _fixed(1.5, 2.0, 5.0, 80),
     "medium": _fixed(3.0, 4.0, 10.0, 60),
@@ -163,9 +167,9 @@ PRESETS: dict[str, DegradationConfig] = STRENGTHS | {
 
 
 def at_face_size(config: DegradationConfig, face_size_px: int) -> DegradationConfig:
-    """Return a degradation that is given for 512 px faces for faces of another size.
+    """Return a degradation for 512 px faces, scaled to faces of another size.
 
-    Blurs and reductions get as much smaller as the face; nothing is enlarged that wasn't.
+    Blurs and reductions are scaled by the face's size, but no reduction becomes an enlargement.
     """
     factor = face_size_px / TEMPLATE_SIZE_PX
     changes: dict[str, Any] = {}

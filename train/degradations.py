@@ -1,8 +1,8 @@
 """The degradation model of GFPGAN: blur, downsampling, noise, JPEG, then color and grayscale.
 
 Source: arXiv 2101.04061, section 4.1; the second order is Real-ESRGAN's (arXiv 2107.10833, section
-3). Pure functions: images in and out, every draw from the generator that is handed in. Units are
-pixels and gray levels of the full-size crop.
+3). Functions are pure: they take and return images, and draw from the random generator given. Units
+are pixels and gray levels of the full-size crop.
 """
 
 from __future__ import annotations
@@ -135,11 +135,11 @@ def degrade_once(
     full_side_px: int,
     rng: np.random.Generator,
 ) -> ImageU8:
-    """Blur, resample and add noise once; `prefix` is that of the ranges' names.
+    """Blur, resample and add noise once, by the ranges whose names begin with `prefix`.
 
     Blur and reduction count in pixels of the full-size image, `full_side_px` high, also where the
-    image has been reduced before. What is switched off draws nothing, so that it doesn't change
-    the draws after it.
+    image has been reduced before. A step that is switched off draws nothing, so that later draws
+    stay the same.
     """
     factor = _draw_factor(config, prefix, rng)
     blurred_first = not _happens(config.reduce_first_probability, rng)

@@ -1,6 +1,6 @@
-"""A training's faces: looked at before its first step, and compared with those of its last start.
+"""Check a training's faces before its first step, and compare them with those of its last start.
 
-One damaged file would else end the run at the random step that draws it, and again after resuming.
+Otherwise one damaged file would end the run at the random step that draws it, again and again.
 """
 
 from __future__ import annotations

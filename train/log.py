@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a progress bar, JSON lines, TensorBoard."""
+"""Log a run: a progress bar, JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE_NAME = "log.jsonl"
 
 
 class TrainingLog:
-    """Goes on after step `done`: what an interrupted run wrote of later steps is cut off."""
+    """Continues a log after step `done`; removes the lines of later steps of an interrupted run."""
 
     def __init__(self, folder: Path, config: TrainConfig, done: int, *, active: bool) -> None:
         self._config = config
@@ -51,7 +51,7 @@ class TrainingLog:
         self._stack.close()
 
     def losses(self, step: int, seconds: float, losses: Mapping[str, float]) -> None:
-        """Tell a step's losses, every few steps."""
+        """Log a step's losses, every few steps."""
         self._progress.update()
         if step % self._config.log_every_steps:
             return
@@ -64,7 +64,7 @@ class TrainingLog:
     def validation(
         self, step: int, result: Validation, sheet: Callable[[], Any], strength: str = ""
     ) -> None:
-        """Tell the figures; `sheet` makes the picture for TensorBoard, if that is wanted.
+        """Log a validation's figures; `sheet` makes the picture for TensorBoard, if that is on.
 
         `strength` names the degradation where there are several.
         """
@@ -77,7 +77,7 @@ class TrainingLog:
             self._board.add_image(group, sheet(), step, dataformats="HWC")
 
     def selection(self, step: int, figures: Mapping[str, float]) -> None:
-        """Tell the figure that weights may be chosen by, and the discriminators' ROC AUC."""
+        """Log the figure that weights may be chosen by, and the discriminators' ROC AUC."""
         self._write({"step": step, "selection": {n: round(v, 4) for n, v in figures.items()}})
         self._scalars("selection", figures, step)
         _logger.info("step %d: %s", step, dict(figures))
@@ -100,7 +100,7 @@ class TrainingLog:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Remove what a log says of steps after `step`, and a line that was cut off by a kill."""
+    """Remove a log's lines of steps after `step`, and a line that was cut off by a kill."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -111,7 +111,7 @@ def cut_log(path: Path, step: int) -> None:
 
 
 def _step_of(line: str) -> float:
-    """Return the step that a line is of; infinite where the line is none of ours."""
+    """Return a line's step; infinite where the line isn't one of ours."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Figures that need pretrained networks: LPIPS, FID, identity; measured where weights are at hand.
+"""Metrics that need pretrained networks: LPIPS, FID, identity; only with weights on disk.
 
 Nothing is downloaded for a validation: a network is used if its weights are on disk.
 """
@@ -34,7 +34,7 @@ _EFFICIENTNET = (
 
 @dataclass(frozen=True)
 class Metrics:
-    """The networks that could be had; None where not."""
+    """The networks whose weights are there; None for the others."""
 
     lpips: Any = None
     inception: nn.Module | None = None
@@ -44,9 +44,9 @@ class Metrics:
 
 
 class PatchFeatures(nn.Module):
-    """Images (N, 3, H, W) in -1..1 to a vector for each patch: (N * H/16 * W/16, 112).
+    """Turn images (N, 3, H, W) in -1..1 into a vector for each patch: (N * H/16 * W/16, 112).
 
-    EfficientNet-Lite0 of ImageNet (arXiv 1905.11946), which no discriminator here looks through.
+    EfficientNet-Lite0 of ImageNet (arXiv 1905.11946), which no discriminator here uses.
     """
 
     def __init__(self, network: Any, last_block: int) -> None:
@@ -63,7 +63,7 @@ class PatchFeatures(nn.Module):
 
 
 def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
-    """What can be measured on this machine.
+    """Load the networks whose weights are on this machine.
 
     LPIPS needs the package `lpips` and torchvision's AlexNet in torch's hub folder, FID
     torchvision's Inception there, identity ArcFace in the weights' folder or in the file named;
@@ -120,7 +120,7 @@ def _load_lpips() -> Any:
 
 
 def pooled_inception(network: torchvision.models.Inception3) -> nn.Module:
-    """The network up to its 2048 pooled features."""
+    """Return the network up to its 2048 pooled features."""
     network.fc = nn.Identity()
     network.aux_logits = False
     network.AuxLogits = None
@@ -129,14 +129,14 @@ def pooled_inception(network: torchvision.models.Inception3) -> nn.Module:
 
 @torch.no_grad()
 def embed(inception: nn.Module, image: Tensor) -> NDArray[np.float64]:
-    """(N, 2048) features of images (N, 3, H, W) in -1..1."""
+    """Return (N, 2048) features of images (N, 3, H, W) in -1..1."""
     side = (_INCEPTION_SIDE_PX, _INCEPTION_SIDE_PX)
     resized = F.interpolate(image, size=side, mode="bilinear", antialias=True)
     return np.asarray(inception(resized).double().cpu().numpy(), np.float64)
 
 
 def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Between Gaussians fitted to (N, D) features (arXiv 1706.08500): FID with Inception's.
+    """Return the distance of Gaussians fitted to (N, D) features: FID (arXiv 1706.08500).
 
     Of N under some thousand samples it is biased upwards: compare runs of the same faces only.
 
@@ -151,18 +151,18 @@ def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _covariance_factor(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, D) to R of at most D rows, where R^T R is the covariance."""
+    """Return R of at most D rows for (N, D) features, where R^T R is the covariance."""
     centered = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
     return np.asarray(np.linalg.qr(centered, mode="r"), np.float64)
 
 
 @torch.no_grad()
 def perceptual_distance(lpips: Any, image: Tensor, gt: Tensor) -> float:
-    """LPIPS (arXiv 1801.03924) of images (1, 3, H, W) in -1..1; lower is nearer."""
+    """Return LPIPS (arXiv 1801.03924) of images (1, 3, H, W) in -1..1; lower is nearer."""
     return float(lpips(image, gt).mean())
 
 
 @torch.no_grad()
 def identity_similarity(identity: IdentityFeatures, image: Tensor, gt: Tensor) -> float:
-    """Cosine of ArcFace's embeddings, 1: the same person."""
+    """Return the cosine of ArcFace's embeddings; 1: the same person."""
     return float(F.cosine_similarity(identity(image), identity(gt)).mean())

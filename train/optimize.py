@@ -1,4 +1,4 @@
-"""Optimizers and their learning rates, gradients over processes, and the guard against NaN."""
+"""Optimizers and their learning rates; one update over all processes, refused if not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any photos to aligned faces with the boxes of their eyes and mouth."""
+"""Cut aligned faces, with boxes of eyes and mouth, out of any photos."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _DIGITS = re.compile(r"\d+")
 
 @dataclass
 class Prepared:
-    """What became of the photos."""
+    """The faces that were made, and why photos were refused."""
 
     faces: list[Path] = field(default_factory=list)
     """Those of this run and those that an earlier one made of the same photos."""
@@ -114,7 +114,7 @@ def prepare_faces(
 
 
 class _Preparation:
-    """One run's way through the photos."""
+    """The state of one run over the photos."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class _Preparation:
         self._remove(name for name in outdated if self.destination / name not in self._listed)
 
     def _outdated_faces(self, source: str, digest: str, options: str) -> list[str]:
-        """Return files that an edited photo, or another wish for the same photo, replaces."""
+        """Return the files to replace because the photo was edited, or the options are others."""
         names: list[str] = []
         before, known = self.journal.place(source), self.journal.find(digest)
         if before and before.sha256 != digest and not self.journal.is_copied(before):

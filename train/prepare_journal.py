@@ -1,4 +1,4 @@
-"""What `prepare_faces` did, photo by photo: so that a second run adds to the first."""
+"""The journal of `prepare_faces`, photo by photo, so that a second run adds to the first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FILE_NAME = "prepared.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one photo."""
+    """The outcome for one photo."""
 
     source: str
     """The photo's path."""
     sha256: str
     """Of its bytes: a photo that was moved or copied is known by them."""
     options: str
-    """What was asked for; another wish makes the faces anew."""
+    """The options of the run; with others, the faces are made anew."""
     faces: dict[str, list[list[float]]] = field(default_factory=dict)
     """File name to boxes, see `train.components`."""
     refused: str = ""
@@ -53,12 +53,12 @@ class Journal:
                 self._take(entry)
 
     def find(self, sha256: str) -> Entry | None:
-        """Return what became of a photo with this content."""
+        """Return the entry of a photo with this content, if there is one."""
         same = self._by_content.get(sha256)
         return list(same.values())[-1] if same else None
 
     def place(self, source: str) -> Entry | None:
-        """Return what became of the photo that was last seen in this place."""
+        """Return the entry of the photo that was last seen at this path, if there is one."""
         return self._by_source.get(source)
 
     def is_copied(self, entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""Others' networks on this machine: in torch's hub folder, or carried by an installed package.
+"""Find pretrained networks on this machine: in torch's hub folder, or in an installed package.
 
 The files' names end with the first digits of their sha256, as torchvision names them. They are read
 by our own reader, which compares these with what it reads. torch.hub would run any code that a

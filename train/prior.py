@@ -1,4 +1,4 @@
-"""The prior's objective: a StyleGAN2 that draws faces, whose decoder a restoration starts from.
+"""Train the prior: a StyleGAN2 that generates faces, whose decoder a restoration starts from.
 
 Source: StyleGAN2 (arXiv 1912.04958): logistic losses, lazy R1 and path length penalties, style
 mixing. Every draw comes from (seed, step, sample): a resumed run repeats them.

@@ -1,4 +1,4 @@
-"""A discriminator that looks through a frozen network's features.
+"""A discriminator over a frozen network's features.
 
 Source: Projected GANs (arXiv 2111.01007), without its random mixing of channels and scales;
 spectral normalization (arXiv 1802.05957) as there. It learns within hundreds of steps: what makes

@@ -1,4 +1,4 @@
-"""A run's folder: one training at a time; its state saved, and taken up again."""
+"""A run's folder: lock it for one training, save the run's state, and resume from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's figures on held-out faces, and the best of its weights by them."""
+"""Validate a run on held-out faces, and keep its best weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well discriminators tell restored faces from real ones that nothing was trained on."""
+"""Measure how well discriminators tell restored from real faces, both held out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several folders of aligned faces to three sets of other people each: train, choose, report.
+"""Split folders of aligned faces by person into three sets: train, choose, report.
 
 Weights learn from `train`, the best checkpoint is found on `choose`, and `report` is looked at once
 for the figures that are published. People don't cross from one set to another.

@@ -73,7 +73,7 @@ def random_crop(face_size_px: int, side_px: int, rng: np.random.Generator) -> Cr
 
 @dataclass(frozen=True)
 class LossNetworks:
-    """What looks at the generator's images; absent where no term needs it."""
+    """The discriminators and feature networks of the losses; None where no term needs one."""
 
     discriminator: StyleGAN2Discriminator | None = None
     projected: ProjectedDiscriminator | None = None

@@ -1,4 +1,4 @@
-"""Images out of an archive that a stranger sent."""
+"""Unpack the images in an untrusted archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 2**18
 _NOT_IMAGES = "not images"
 _MAX_STEM = 60  # characters of a file's own name that are kept in ours
 
-# What reads a name: no other character can end a line, a folder or an encoding.
+# Other characters than these could end a line, a path or an encoding.
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _DRIVE = re.compile(r"[A-Za-z]:(?:$|[^0-9 ])")  # C:photo.png; "12:30 pm.jpg" has none
 
@@ -58,7 +58,7 @@ def unpack_images(archive: Path, destination: Path) -> Unpacked:
     except InputError:
         shutil.rmtree(destination, ignore_errors=True)
         raise
-    except Exception as error:  # a stranger's bytes make the readers raise whatever there is
+    except Exception as error:  # broken archives make the readers raise all kinds of errors
         shutil.rmtree(destination, ignore_errors=True)
         raise InputError(
             "the archive is damaged, cut off or encrypted: send an undamaged .zip or .tar without a"

@@ -1,4 +1,4 @@
-"""An option file of upstream's training to a configuration of ours, with a word on every key."""
+"""Translate an option file of upstream's training to our configuration, and report every key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MISSING = object()
 
 @dataclass
 class Translation:
-    """Our values, and what became of each of theirs."""
+    """Our values, and a line on each of theirs."""
 
     values: dict[str, Any] = field(default_factory=dict)
     """By our keys, such as `losses.pixel`."""
@@ -35,7 +35,7 @@ class Translation:
     """`key: value -> key: value`, or the reason why there is none."""
 
     def put(self, theirs: str, given: Any, ours: str, value: Any, why: str = "") -> None:
-        """Set a value, and say of what it was made."""
+        """Set a value of ours, and report the value of theirs that it comes from."""
         self.values[ours] = value
         self.lines.append(f"{theirs}: {given} -> {ours}: {value}{f' ({why})' if why else ''}")
 
@@ -72,7 +72,7 @@ def load_upstream_config(path: Path, overrides: list[str]) -> tuple[TrainConfig,
 
 
 def translate(options: dict[str, Any]) -> Translation:
-    """Return what upstream's options are here.
+    """Return the translation of upstream's options.
 
     Raises:
         InputError: a value that can't be had here, or a missing one; the key is named.
@@ -160,7 +160,7 @@ def _put_batch(given: dict[str, Any], result: Translation) -> None:
 
 
 def _check_rates(given: dict[str, Any], result: Translation) -> None:
-    """Refuse a rate of the component discriminators of their own."""
+    """Refuse another learning rate for the component discriminators than for the first."""
     component = given.pop("train.optim_component.lr", None)
     if component is None:
         return

@@ -1,4 +1,4 @@
-"""What each key of upstream's option files means here: tables, read by `train.upstream_config`.
+"""Tables of the keys of upstream's option files and ours, read by `train.upstream_config`.
 
 Source: gfpgan 1.3.8's options, its data set and its model. Keys are written as paths with dots.
 """

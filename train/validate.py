@@ -1,4 +1,4 @@
-"""Figures over faces never trained on, degraded with fixed seeds."""
+"""Measure restoration quality on held-out faces, degraded with fixed seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What runs a network: the same pictures, at different speeds. The only door to this folder."""
+"""The back ends, which run networks: equal results, at different speeds.
+
+The other modules of this folder are imported from here alone.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from gfpgan_core.config import Backend, GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
 
-# (N, C, H, W) float32 to what the network makes of it, float32, on the device of the input.
+# A network's input (N, C, H, W) to its output, both float32 and on the device of the input.
 Runner = Callable[[Tensor], Tensor]
 
 # Just wide and large enough that its levels of 32 and 64 px take every kernel.
@@ -31,7 +34,7 @@ def load_backend(network: nn.Module, backend: str = "auto", device: str = "cpu")
     weights, which are moved to the device and laid out anew in memory.
 
     Args:
-        network: restores, enlarges or parses: one tensor in, one out.
+        network: one tensor in, one out: for restoration, enlarging or face parsing.
 
     Raises:
         InputError: unknown, not installed, or not for this device or network.
@@ -55,7 +58,7 @@ def load_backend(network: nn.Module, backend: str = "auto", device: str = "cpu")
 
 
 def chosen_backend(backend: str, device: str, network: nn.Module) -> str:
-    """Return the back end that a name means; `auto` is the fastest with the plain one's result.
+    """Return the back end that a name means; `auto` is the fastest that equals plain torch.
 
     Raises:
         InputError: unknown, not installed, or not for this device.
@@ -78,9 +81,9 @@ def chosen_backend(backend: str, device: str, network: nn.Module) -> str:
 def compile_kernels() -> None:
     """Run each of the CPU's kernels once, so that numba compiles it, or reads it from its cache.
 
-    While an image is built, or at start: then not at the first photo. The cache is the folder that
-    `NUMBA_CACHE_DIR` names, else `__pycache__` beside the sources. It goes by the source's path and
-    content, numba's version and the processor.
+    Called while a container image is built, or at start, so that the first photo doesn't wait for
+    it. The cache is the folder that `NUMBA_CACHE_DIR` names, else `__pycache__` beside the sources;
+    its key is the source's path and content, numba's version and the processor.
     """
     size_px = _KERNELS_CONFIG.face_size_px
     load_backend(GFPGAN(_KERNELS_CONFIG), "winograd")(torch.zeros(1, 3, size_px, size_px))

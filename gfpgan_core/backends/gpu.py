@@ -1,4 +1,4 @@
-"""Networks on a GPU."""
+"""The GPU's back ends: half precision, compiled or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GPU_BATCHES = (1, 2, 4, 8)
 
 
 class GpuRunner:
-    """Half precision where the GPU has it, float32 again for a batch that overflows in it."""
+    """Runs a network in half precision where the GPU has it, and in float32 after an overflow."""
 
     def __init__(
         self, network: nn.Module, device: str, *, compiled: bool, dtype: torch.dtype | None = None

@@ -24,8 +24,8 @@ def copy_sharing_weights(network: _Module) -> _Module:
 def lay_out_channels_last(network: nn.Module) -> None:
     """Rebind the weights of the network's convolutions to the same values laid out channels_last.
 
-    A third less time on the CPU. Who holds the parameters stays: no second copy of the weights in
-    memory.
+    It takes a third of the time off on the CPU. The parameters are rebound, not copied: there is no
+    second copy of the weights in memory.
     """
     for parameter in network.parameters():
         if parameter.ndim == 4:

@@ -1,1 +1,1 @@
-"""The command line: what is restored, where results go, and what is said about each."""
+"""The command line: its options, inputs, results and reports."""

@@ -1,4 +1,4 @@
-"""Faces as lines of text and as JSON: the same fields for `--json` and `--list`."""
+"""Describe faces as text and as JSON, with the same fields for `--json` and `--list`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def described_face(face: Face, damage: Damage | None = None) -> dict[str, Any]:
-    """Return what JSON says of a face; pixels are those of the upright photo.
+    """Return a face's fields for JSON; pixels are those of the upright photo.
 
     `number` counts the photo's faces from left to right, from 1; it is null where nothing is
     counted. `sharpness` is 0 to 1, `noise` in gray levels.

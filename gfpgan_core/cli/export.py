@@ -1,4 +1,4 @@
-"""`gfpgan export`: weights in the files that other tools read."""
+"""`gfpgan export`: write weights as files for other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gfpgan fetch`: weight files ahead of time, into `GFPGAN_WEIGHTS_DIR` or the user's cache."""
+"""`gfpgan fetch`: download weight files to `GFPGAN_WEIGHTS_DIR` or the user's cache folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILES: dict[str, WeightFile] = {
     **PARSING,
 }
 
-# What the hosted API's defaults use: v1.4, and what `auto` picks up beside it when it is there.
+# What predict.py's defaults use: v1.4, and the detector and parser that `auto` prefers.
 _DEFAULT = ("v1.4", "retinaface-resnet50", "parsing-fast", "realesrgan-x4v3")
 
 FETCHABLE = tuple(_FILES)
@@ -30,7 +30,7 @@ FETCHABLE = tuple(_FILES)
 
 
 def fetch(names: Iterable[str]) -> int:
-    """Download files that are missing, verified; return 0, or 1 if any can't be had."""
+    """Download and verify missing files; return the exit status: 1 if any can't be downloaded."""
     from gfpgan_core.weights import download
 
     names = list(names) or list(_DEFAULT)

@@ -1,4 +1,4 @@
-"""What the command line is given: photos and folders, and what becomes of everything in them."""
+"""Find the photos in the files and folders that the command line is given."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Source:
 
 @dataclass
 class Found:
-    """Everything that lies in the inputs: nothing goes missing without a word."""
+    """Everything in the inputs: photos, problems, and counts of what is passed over."""
 
     photos: list[Source] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
-    """What can't be restored, and why; each counts as failed."""
+    """(path, reason) of inputs that can't be restored; each counts as failed."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """Reason, in the plural -> number."""
 

@@ -1,4 +1,4 @@
-"""The list of results that each output folder keeps, so that later runs know them."""
+"""The record in each output folder: lists its results, so that later runs recognize them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def add_entries(folder: Path, entries: list[Entry]) -> None:
     Raises:
         OSError: it can't be written.
     """
-    # A link, in a folder that a stranger made, could lead to any file.
+    # In a folder of somebody else's, a link could lead to any file.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW
     descriptor = os.open(folder / RECORD_NAME, flags, 0o666)
     with os.fdopen(descriptor, "ab") as file:

@@ -1,4 +1,4 @@
-"""What is said of a run: a line for each photo, one for all, on streams that may not take it."""
+"""Report a run: a line for each photo and one for all, as text or JSON, whatever the streams do."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
 
-# What a terminal obeys instead of showing it: controls, direction marks, line separators; also the
-# bytes that are no text. Joiners stay: emoji and several scripts need them.
+# Characters that a terminal obeys instead of showing them: controls, direction marks and line
+# separators, and bytes that are no text. Joiners stay: emoji and several scripts need them.
 _HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"
 
@@ -53,7 +53,7 @@ def _escaped(character: str) -> str:
 
 
 class Stream:
-    """A text stream that never ends the run: what it can't encode is escaped; once it fails, mute.
+    """A text stream that never ends the run: it escapes what it can't encode; an error mutes it.
 
     A closed pipe or a full disk under a log loses the log, not the photos.
     """
@@ -97,7 +97,7 @@ class Stream:
 
 @dataclass
 class Tally:
-    """What became of everything."""
+    """Counts of the run's photos, by their outcome."""
 
     photos: int = 0
     """All that are to be restored."""
@@ -124,7 +124,7 @@ class Tally:
 
 
 class Report:
-    """Says what becomes of each photo, and counts it."""
+    """Reports each photo's outcome as text, and counts it."""
 
     def __init__(self) -> None:
         self.tally = Tally()
@@ -156,11 +156,11 @@ class Report:
         self._photo_line(f"{source}: FAILED: {text}", self.errors)
 
     def line(self, text: str) -> None:
-        """Say what was asked for."""
+        """Write a line of the requested output to stdout."""
         self._line(text, self.output)
 
     def note(self, text: str) -> None:
-        """Say what concerns the run as a whole."""
+        """Write a message about the whole run to stderr."""
         self._line(text, self.errors)
 
     def page(self, path: Path) -> None:
@@ -168,7 +168,7 @@ class Report:
         self._line(f"report: {path}", self.output)
 
     def closing(self) -> None:
-        """Say what became of everything, in one line."""
+        """Write the counts of the whole run in one line."""
         self._line(str(self.tally), self.output)
 
     def _photo_line(self, text: str, stream: Stream) -> None:
@@ -225,7 +225,7 @@ def _described_faces(result: Restoration) -> Iterator[dict[str, Any]]:
 
 
 class JsonReport(Report):
-    """The same as lines of JSON on the standard output."""
+    """Reports each photo as a line of JSON on the standard output."""
 
     def restored(self, source: Path, result: Restoration, files: list[Path]) -> None:
         """Count a photo, and describe its result."""

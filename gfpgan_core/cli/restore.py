@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
     from gfpgan_core.result import Restoration
 
-# Suffixes that `--output` can't have been meant to be a folder with.
+# With these suffixes `--output` means a file, though of a format that isn't written.
 _OTHER_SUFFIXES = (".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".jfif")
 
-# No later photo can be written either.
+# After these errors no later photo can be written either.
 _NOTHING_MORE_FITS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-# Options without influence on the pixels, or with an own place in the record.
+# Options that don't change the pixels, or that the record holds elsewhere.
 _NOT_RECORDED = (
     *("command", "inputs", "output", "resume", "overwrite", "json", "list", "report"),
     *("device", "backend", "weights"),
@@ -47,7 +47,7 @@ _NOT_RECORDED = (
 
 
 class _OutputFullError(Exception):
-    """The output takes no more files."""
+    """The disk is full or read-only: no more results can be written."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _restore_all(
 
 @dataclass(frozen=True)
 class _Saver:
-    """Writes what became of a photo, and reports it."""
+    """Writes each photo's result or error, and reports it."""
 
     options: argparse.Namespace
     destination: _Destination

@@ -1,4 +1,4 @@
-"""Where results go: names that are free, whole files or none, and a record for later runs."""
+"""Write results under free names, whole or not at all, and record them for later runs."""
 
 from __future__ import annotations
 
@@ -148,12 +148,12 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 def in_the_way(path: Path) -> str:
-    """Return what is said of a file that is in the way."""
+    """Return the error text for a file that exists already."""
     return f"{path} exists: --overwrite replaces it, unless it is one of the photos"
 
 
 def check_writable(folder: Path) -> None:
-    """Find out before anything is restored whether results can be written.
+    """Check before anything is restored whether results can be written.
 
     Raises:
         InputError: the folder, or the nearest one that exists above it, takes no file.

@@ -1,4 +1,4 @@
-"""Bytes to pixels to tensors and back: the only place that knows formats, BGR or `/ 127.5`."""
+"""Convert files to pixels to tensors and back: formats and value ranges are known here alone."""
 
 from __future__ import annotations
 

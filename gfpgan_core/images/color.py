@@ -1,4 +1,4 @@
-"""What is gray, and how it stays so."""
+"""Tell black-and-white photos from color ones, and keep them without color."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos on their way into the pipeline: files, arrays, or decoded already."""
+"""Decode the photos that the pipeline is given: files, arrays, or decoded already."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def as_photo(photo: AnyPhoto, page: int) -> Photo:
 
 
 def prepared(photo: Photo, options: RestoreOptions) -> Photo:
-    """Return the photo without what resampling would spread: hidden colors, and combs."""
+    """Return the photo ready to be resampled: hidden colors replaced, deinterlaced if asked for."""
     rgb = photo.rgb
     if options.deinterlace:
         rgb = deinterlace(rgb)

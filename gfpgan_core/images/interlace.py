@@ -1,4 +1,4 @@
-"""Stills from video whose odd and even lines were taken at different times."""
+"""Detect and deinterlace stills from interlaced video, whose odd and even lines differ in time."""
 
 from __future__ import annotations
 

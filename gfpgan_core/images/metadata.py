@@ -1,4 +1,4 @@
-"""What is kept of a photo's metadata: when and with what it was taken; where, only if asked."""
+"""The metadata that a result keeps: date and camera, and the place only if asked for."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class Metadata:
 
     @property
     def taken(self) -> str:
-        """When, as EXIF writes it: `2026:11:25 17:21:47`; empty if the file doesn't say."""
+        """Return the date as EXIF writes it, `2026:11:25 17:21:47`; empty if the file has none."""
         dates = [self.camera[tag] for tag in _DATES if tag in self.camera]
         return str([*dates, self.main.get(int(ExifTags.Base.DateTime), "")][0])
 
     @property
     def device(self) -> str:
-        """The camera's maker and model."""
+        """Return the camera's maker and model."""
         tags = (int(ExifTags.Base.Make), int(ExifTags.Base.Model))
         return " ".join(str(self.main[tag]) for tag in tags if tag in self.main)
 
     def exif(self, *, keep_gps: bool = False) -> Image.Exif:
-        """Return what a result carries."""
+        """Return the EXIF data for a result."""
         exif = Image.Exif()
         for tag, value in self.main.items():
             exif[tag] = value
@@ -70,7 +70,7 @@ class Metadata:
 
 
 def metadata_of(image: Image.Image) -> Metadata:
-    """Return what an opened image says; tags that are damaged or of odd types are left out."""
+    """Return an opened image's metadata; tags that are damaged or of odd types are left out."""
     profile = _profile_name(image.info.get("icc_profile"))
     try:
         exif = image.getexif()
@@ -113,7 +113,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _fits(tag: int, value: Any, directory: int | None) -> bool:
-    """Whether Pillow can write the value: a stranger's file may give a text where a number goes.
+    """Return whether Pillow can write the value: an untrusted file may hold a text for a number.
 
     In its own directory: in another one the same number means another tag, of another type.
     """

@@ -1,4 +1,4 @@
-"""Strangers' files opened by Pillow, refused before a pixel is decoded if they cost too much."""
+"""Open untrusted files by Pillow; refuse those of too high a cost before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, kind_of, not_read
 from gfpgan_core.images.phones import prepare_decoder
 
-# Only these decoders are given strangers' bytes. JPEG's also opens MPO, as many phones write.
+# Only these decoders are given untrusted bytes. JPEG's also opens MPO, as many phones write.
 _DECODERS = tuple(kind.upper() for kind in READABLE if kind != "HEIC")
 # Of a container that may hold either.
 _HEIF_DECODERS = ("HEIF", "AVIF")
@@ -100,7 +100,7 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
             f"{name} has too many pixels: at most {MAX_INPUT_MEGAPIXELS} megapixels are allowed;"
             " resize it first"
         ) from error
-    except Exception as error:  # a stranger's tags make Pillow raise whatever there is
+    except Exception as error:  # broken tags make Pillow raise all kinds of errors
         file.seek(0)
         raise InputError(_why_not_opened(file.read(HEAD_BYTES), file, name)) from error
 

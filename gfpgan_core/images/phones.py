@@ -1,4 +1,4 @@
-"""Decoders of the formats that phones write, which not every installation has."""
+"""Optional decoders of HEIC and AVIF, the formats that phones write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pillow's pixels of any mode to upright 8-bit sRGB, in bands: never two whole copies at once."""
+"""Convert Pillow images of any mode to upright 8-bit sRGB, in bands, to save memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Color profiles of strangers' photos, before a library computes with them."""
+"""Make untrusted color profiles safe to compute with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files to pixels, whatever they are called and whoever sent them."""
+"""Decode untrusted image files, told by their content and not by their names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # of EXIF's orientations
 
 
 def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
-    """Return the photo in a file's bytes, whatever the file is called.
+    """Return the photo in a file's bytes.
 
     16-bit and palette images become 8-bit, CMYK, Lab and other profiles sRGB; the camera's
     orientation is applied. `page` chooses a frame of an animation or a page of a TIFF, from 1.
@@ -55,7 +55,7 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
             rgb, alpha = to_rgb(image)
     except MemoryError as error:
         raise InputError(f"{name} needs more memory than there is: resize it first") from error
-    except Exception as error:  # a stranger's bytes make Pillow raise whatever there is
+    except Exception as error:  # broken files make Pillow raise all kinds of errors
         detail = f": {error}" if isinstance(error, OSError) and str(error) else ""
         raise InputError(f"{name} is damaged or cut off{detail}") from error
     return Photo(rgb, alpha, file_format, dpi, page, max(page, pages_in(data)), metadata)
@@ -65,7 +65,7 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     """Return the resolution in pixels per inch of the upright photo, if there is a usable one."""
     try:
         across, down = (float(number) for number in image.info.get("dpi") or _exif_dpi(image))
-    except Exception:  # a stranger's tags: whatever there is
+    except Exception:  # broken tags: all kinds of errors
         return None
     if not all(math.isfinite(d) and _NO_DPI < d <= _MAX_DPI for d in (across, down)):
         return None

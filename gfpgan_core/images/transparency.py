@@ -1,4 +1,4 @@
-"""Colors under what is transparent, so that none of them shows at an edge that is resampled."""
+"""Replace the colors of transparent pixels, which resampling would bring to visible edges."""
 
 from __future__ import annotations
 

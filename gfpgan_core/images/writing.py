@@ -1,4 +1,4 @@
-"""Pixels to image files, with what is kept of the photo's metadata."""
+"""Encode pixels and the kept metadata as image files, and write them."""
 
 from __future__ import annotations
 

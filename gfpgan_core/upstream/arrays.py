@@ -1,4 +1,4 @@
-"""What upstream's callers hand over as a picture, to BGR of 8 bits and back."""
+"""Convert the pictures that upstream's `enhance` takes to 8-bit BGR."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ AnyPicture = NDArray[Any] | Path | str
 
 
 def as_bgr(picture: AnyPicture) -> ImageU8:
-    """Return (H, W, 3) BGR, 0..255, of what upstream's `enhance` takes.
+    """Return a picture that upstream's `enhance` takes as (H, W, 3) BGR, 0..255.
 
-    That is an array of any number type: (H, W), (H, W, 1), (H, W, 3) or, alpha dropped, (H, W, 4),
-    of 0..255, or of 0..65535 where a value is above 256. Also the path of a file.
+    It is the path of a file, or an array of any number type: (H, W), (H, W, 1), (H, W, 3) or, with
+    its alpha dropped, (H, W, 4), of 0..255, or of 0..65535 where a value is above 256.
 
     Raises:
-        InputError: something else.
+        InputError: neither.
     """
     if isinstance(picture, (str, Path)):
         return cv2.cvtColor(images.read_rgb(Path(picture)), cv2.COLOR_RGB2BGR).astype(np.uint8)
@@ -74,5 +74,5 @@ def levels_u8(array: NDArray[Any]) -> ImageU8:
 
 
 def flipped(image: ImageU8) -> ImageU8:
-    """Return (H, W, 3) with the channels' order turned: RGB of BGR and BGR of RGB."""
+    """Return (H, W, 3) with the channels in reverse order: RGB for BGR and BGR for RGB."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,4 +1,4 @@
-"""What upstream's callers hand over as `bg_upsampler`, to the enlarged photo."""
+"""Enlarge the photo by what upstream's callers pass as `bg_upsampler`."""
 
 from __future__ import annotations
 

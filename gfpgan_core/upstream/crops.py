@@ -1,4 +1,4 @@
-"""Crops cut and pasted as upstream does, for pictures that are the same.
+"""Cut and paste crops as upstream does, so that the pictures are the same.
 
 Ours are better (`gfpgan_core.align`, `gfpgan_core.paste`): cubic, averaged where they shrink,
 mirrored at the photo's border, and pasted as a change, so that detail finer than the crop stays.

@@ -19,7 +19,7 @@ from gfpgan_core.upstream.parts import MovableDetector, MovableMasker
 
 @dataclass
 class FaceLists:
-    """What one call found and made; the lists are the caller's to change."""
+    """The faces of one call, as the lists of upstream's helper; callers may change them."""
 
     input_img: ImageU8 | None = None
     """(H, W, 3) BGR."""
@@ -37,7 +37,7 @@ class FaceLists:
 
     @classmethod
     def of(cls, restoration: Restoration, bgr: ImageU8) -> FaceLists:
-        """Return what a restoration tells."""
+        """Return the lists of a restoration of a BGR photo."""
         found = cls(bgr)
         for face in restoration.faces:
             found.det_faces.append(np.array([*face.box_xyxy, face.score]))

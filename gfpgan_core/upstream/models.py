@@ -1,4 +1,4 @@
-"""What upstream's callers name as `model_path` to a network: files, names and addresses."""
+"""Load the network that upstream's callers name as `model_path`: a file, a name or a URL."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _fetch_unknown(url: str) -> Path:
     Raises:
         WeightsError: it can't be had.
     """
-    # Under the address's hash: no name that a stranger chose lies among the releases.
+    # Named by the URL's hash, so that an untrusted name can't replace a release.
     path = cache_folder() / "others" / hashlib.sha256(url.encode()).hexdigest()[:32]
     if path.is_file():
         return path

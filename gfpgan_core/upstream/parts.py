@@ -20,7 +20,7 @@ _UPSTREAMS_PARSER = "parsing"
 
 
 class _Movable(Generic[_T]):
-    """A network that is loaded anew where it is moved to."""
+    """A network that is loaded again on the device that it is moved to."""
 
     def __init__(self, load_on: Callable[[str], _T], device: str) -> None:
         self._load_on = load_on

@@ -8,7 +8,7 @@ from typing import Any
 
 from gfpgan_core import compat
 
-# Of the package whose place is taken; programs print and compare it.
+# The version of the package that is replaced; programs print and compare it.
 _VERSION = "1.3.8"
 _MARK = "__stands_in_for_gfpgan__"
 

@@ -1,1 +1,1 @@
-"""Weight files: what is known of them, fetched, read, converted, loaded into networks."""
+"""Weight files: the table of releases, downloading, reading, converting, loading."""

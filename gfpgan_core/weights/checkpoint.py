@@ -1,4 +1,4 @@
-"""State dicts read from files and written to them: the only module that opens a checkpoint."""
+"""Read state dicts from files and write them: the only module that opens a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of the equalized-learning-rate form turned into the clean form, with the same output.
+"""Convert weights of the equalized-learning-rate form into the clean form, with the same output.
 
 The original v1 and the `bilinear` networks that GFPGAN was trained as keep unit-variance weights
 and multiply them at run time (StyleGAN2's equalized learning rate), gain sqrt(2) in each leaky

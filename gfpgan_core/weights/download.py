@@ -1,4 +1,4 @@
-"""Released weight files found, fetched and verified."""
+"""Find, download and verify released weight files."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def fetch(file: WeightFile, *, progress: bool = True) -> Path:
 def ensure_present(file: WeightFile, *, progress: bool = True, folder: Path | None = None) -> Path:
     """Return the local file, downloaded first if it isn't there.
 
-    Of a file that is there the size alone is compared: who reads it compares the sha256 of what is
-    read (`read_state`).
+    Only the size of a file that is there is compared: `read_state` compares the sha256 of what it
+    reads.
 
     Args:
         file: the one wanted.

@@ -1,4 +1,4 @@
-"""What a file is that was taken for weights, and where the right one is had."""
+"""Say what a file is that isn't weights, and where to get the right one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gfpgan_core.weights.releases import WeightFile, all_files
 _LFS_POINTER = b"version https://git-lfs"
 _WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")
 
-# How files begin that have been given for weights.
+# First bytes of files that users have passed as weights by mistake.
 _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -57,7 +57,7 @@ def kind_of(head: bytes, size: int) -> str:
 
 
 def right_file(path: Path) -> str:
-    """Say where the file of that name is had, or "" where the name is no release's."""
+    """Say where to get the file of that name, or "" where the name is no release's."""
     known = next((file for file in all_files() if file.name == path.name), None)
     return f". {origin(known)}" if known else ""
 

@@ -1,4 +1,4 @@
-"""Weights that a server is given by their address, as a hosted fine-tune is: a file or a tar."""
+"""Download the weights of a hosted fine-tune, a file or a tar, from a URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIMEOUT_S = (10, 30)  # to connect, and without a byte; not for the whole file
 _CHUNK_BYTES = 2**20
 _BLOCK_BYTES = tarfile.BLOCKSIZE
 
-# Longer names and notes than these are no weights' but an attack on the reader's memory.
+# No tar of weights has longer names and comments; they could exhaust the reader's memory.
 _MAX_EXTRA_BYTES = 64 * 2**10
 _EXTRAS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.SOLARIS_XHDTYPE)
 
@@ -103,7 +103,7 @@ def _download(url: str, path: Path, max_bytes: int) -> tuple[int, str]:
 
 
 def _may_pass(error: requests.RequestException) -> bool:
-    """Return whether another attempt may have more luck: not where the host says a clear no."""
+    """Return whether another attempt may succeed: not after a refusal by the host."""
     response = error.response
     return response is None or response.status_code >= 500 or response.status_code == 429
 

@@ -1,4 +1,4 @@
-"""Networks built and given the weights of a release or of a file."""
+"""Build networks and load the weights of a release or of a file into them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Form = Literal["described", "clean", "equalized", "RestoreFormer"]
 # Only RestoreFormer has one.
 _CODEBOOK = "quantize.embedding.weight"
 
-# What JSON may say of a network: Python takes a fraction for a size, and a word for a truth value.
+# Types of the fields in JSON: the dataclass alone would take 0.5 for a size and "no" for True.
 _FIELD_TYPES = {
     "face_size_px": (int,),
     "channel_multiplier": (int,),
@@ -65,11 +65,11 @@ def load(version: str, device: str = "cpu") -> Network:
 def load_file(
     path: Path, device: str = "cpu", resampling: Literal["bilinear", "fir"] = "bilinear"
 ) -> GFPGAN:
-    """Return the network in a file of one's own: the outcome of a training, ours or upstream's.
+    """Return the network in a user's file: the result of a training, ours or upstream's.
 
-    Of a folder, `model.safetensors` is read. The configuration comes from a safetensors file's
+    In a folder, `model.safetensors` is read. The configuration comes from a safetensors file's
     metadata, else from the folder's `config.json`, else from the shapes. Checkpoints with equalized
-    learning rates don't tell how they resample: `resampling` does, "bilinear" for upstream's
+    learning rates don't say how they resample: pass `resampling` "bilinear" for upstream's
     GFPGANBilinear, "fir" for its GFPGANv1.
 
     Raises:
@@ -88,7 +88,7 @@ def load_file(
 
 
 def form_of(state: dict[str, Tensor], metadata: dict[str, str]) -> Form:
-    """Return how a file holds its network; `clean` is also what none of them is."""
+    """Return how a file holds its network; `clean` also where no form is recognized."""
     if "generator_config" in metadata:
         return "described"
     if _CODEBOOK in state:
@@ -103,14 +103,14 @@ def load_state(
     device: str = "cpu",
     resampling: Literal["bilinear", "fir"] = "bilinear",
 ) -> Network:
-    """Return the network of what `read_state` gave: of any form, as its shapes tell.
+    """Return the network for what `read_state` returned, of any form.
 
     Args:
         state: the file's tensors.
         metadata: the file's own.
         path: named in errors.
         device: where the network goes.
-        resampling: of the `equalized` form, which doesn't tell.
+        resampling: for the `equalized` form, which doesn't say.
 
     Raises:
         WeightsError: not those of a known network.
@@ -213,10 +213,10 @@ def _fill(config: NetworkConfig, state: dict[str, Tensor], path: Path, device: s
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Leaves out what fills tensors on `meta`, which have no place for values.
+    """Skips the initialization of tensors on `meta`, which hold no values.
 
-    Filling them imports sympy and a compiler: a second, and 140 MB. accelerate's
-    `init_empty_weights` fills them on the CPU first, and imports both as well: ten times as long.
+    Torch's own imports sympy and a compiler for it: a second, and 140 MB. accelerate's
+    `init_empty_weights` initializes on the CPU first, and imports both as well: ten times as long.
     """
 
     def __torch_function__(

@@ -1,4 +1,4 @@
-"""torch's pickles read without being run: plain values, and where tensors lie.
+"""Read torch's pickles without running them: plain values, and where tensors lie.
 
 torch's own reader, even with `weights_only`, takes the sizes in a pickle for true: of a record of
 40 bytes it gives out a million values of whatever memory follows (torch 2.9), it allocates what an

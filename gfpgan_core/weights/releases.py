@@ -1,4 +1,4 @@
-"""The weight files that the package knows: where they come from, and what proves they are whole."""
+"""The weight files that the package can download, with their URLs, sizes and hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class WeightFile:
     name: str
     url: str
     bytes: int | None
-    """None where the release doesn't tell: the sha256 alone proves it."""
+    """None where the release doesn't say: then the sha256 alone is compared."""
     sha256: str
     license: str
 

@@ -1,4 +1,4 @@
-"""The header of safetensors files: 8 bytes of length, JSON, then the values.
+"""Read the header of safetensors files: 8 bytes of length, JSON, then the values.
 
 Read here rather than by the library, which opens by name (the file that was verified may be
 another one by then) and maps the file (which kills the process when it becomes shorter).

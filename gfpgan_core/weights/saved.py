@@ -1,4 +1,4 @@
-"""Whatever `torch.save` wrote: plain values and tensors, read without running a pickle's code."""
+"""Read what `torch.save` wrote, plain values and tensors, without running a pickle's code."""
 
 from __future__ import annotations
 

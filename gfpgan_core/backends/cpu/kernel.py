@@ -1,4 +1,4 @@
-"""numba's compiler with types: what it makes of a function keeps the function's signature."""
+"""Typed wrappers of numba's decorators: a compiled function keeps its signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that compute what a network's own compute, faster on the CPU, in float32."""
+"""Replacements of layers, with the same results in float32, faster on the CPU."""
 
 from __future__ import annotations
 

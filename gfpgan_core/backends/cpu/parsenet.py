@@ -1,6 +1,6 @@
 """ParseNet's layers, computed without enlarging and padding whole images, in plain torch.
 
-On the CPU the ones beside this module are faster; these run on GPUs, and where those don't fit.
+On the CPU those of `layers` are faster; these run on GPUs, and on inputs that those don't take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def enlarges(place: Place) -> bool:
 
 
 def plain_layer(conv: nn.Conv2d, activation: nn.Module | None, place: Place) -> nn.Module:
-    """Return what computes a folded `ConvLayer`, in torch."""
+    """Return the layer in plain torch that replaces a folded `ConvLayer`."""
     faster = NearestConv2d(conv) if enlarges(place) else ReflectedConv2d(conv)
     return faster if activation is None else nn.Sequential(faster, activation)
 

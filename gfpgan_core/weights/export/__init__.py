@@ -1,1 +1,1 @@
-"""Weights written as other tools read them: one file a tool."""
+"""Write weights in the formats of other tools, one module each."""

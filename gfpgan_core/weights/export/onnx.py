@@ -22,7 +22,7 @@ _FACEFUSION_SIDE_PX = 512
 
 
 class _Fixed(nn.Module):
-    """The network without its other argument, which the exporter would give by position."""
+    """The network without `noise_seeds`, which the exporter would pass by position."""
 
     def __init__(self, network: GFPGAN) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How exports are written: whole or not at all, and over nothing by mistake."""
+"""Write exports whole or not at all, and replace files only where that is asked for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(path: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def check_free(path: Path, *, replace: bool) -> None:
-    """Find out before the work.
+    """Check before the work that the file may be written.
 
     Raises:
         InputError: `path` is there, and may not be replaced.
