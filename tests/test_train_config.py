@@ -28,7 +28,7 @@ def test_config_files_resolve_and_mistakes_are_named(
         ("steps=many", "steps is 'many'; it takes a int"),
         (
             "losses.magic=1",
-            "unknown key losses.magic; allowed here: adaptive_weight, adversarial, component",
+            "unknown key losses.magic; allowed here: adaptive_weight, adversarial, ",
         ),
         ("generator.face_size_px=500", "power of two"),
         ("degradation.noise_sigma=[1]", "noise_sigma is .* 2 values"),
