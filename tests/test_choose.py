@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_network
 
-from gfpgan_core import images
+from gfpgan_core import geometry, images
 from gfpgan_core.__main__ import main
-from gfpgan_core.choose import choose, find
+from gfpgan_core.choose import choose, describe, find, select
 from gfpgan_core.cli import listing, restore
 from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.detect import Detection
@@ -26,6 +26,7 @@ from gfpgan_core.images import ImageU8
 from gfpgan_core.pipeline import FaceRestorer
 
 _GRAY = np.full((200, 400, 3), 128, np.uint8)
+TEMPLATE_FACE_HEIGHT = 330  # from the hairline to the chin of an aligned face of 512 px
 
 
 def _face(left: float, size_px: float, score: float = 0.9) -> Face:
@@ -209,3 +210,56 @@ def test_a_list_is_readable_and_failures_count(
 def test_the_finder_of_a_list_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     assert callable(listing.load_finder("centerface", "cpu"))
+
+
+def _dummy(x: float, eyes: float) -> Face:
+    template = TEMPLATE_LANDMARKS - TEMPLATE_LANDMARKS[0]
+    landmarks = template * eyes / np.linalg.norm(template[1]) + (x, 50)
+    return Face(np.array([x, 40, x + eyes, 80]), landmarks, 1.0)
+
+
+def test_select_largest_and_center() -> None:
+    faces = [_dummy(10, 40), _dummy(95, 10), _dummy(160, 20)]
+    assert select(faces, "all", (200, 100)) == faces
+    assert select(faces, "largest", (200, 100)) == [faces[0]]
+    assert select(faces, "center", (200, 100)) == [faces[1]]
+    assert select([], "largest", (200, 100)) == []
+
+
+def _profile(x: float, height: float) -> Face:
+    """A head seen from the side: the template's heights, its eyes and mouth a sixth as wide."""
+    scale = height / TEMPLATE_FACE_HEIGHT
+    middle = TEMPLATE_LANDMARKS.mean(axis=0)
+    landmarks = (TEMPLATE_LANDMARKS - middle) * scale * np.array([0.15, 1])
+    landmarks[2] += (-0.2 * height, 0)  # the nose points to the left
+    corners = np.array([[-0.3, -0.5], [0.3, 0.5]]) * height
+    place = np.array([x, height])
+    return Face((corners + place).ravel(), landmarks + place, 0.75)
+
+
+def test_a_profile_is_as_large_as_its_crop() -> None:
+    """A profile 69 px tall, its eyes 3.9 px apart, against a frontal face of the same height."""
+    profile = _profile(100, 69)
+    assert geometry.eye_distance(profile.landmarks) < 5
+    frontal = 126 * 69 / TEMPLATE_FACE_HEIGHT
+    assert 0.6 * frontal < profile.eye_distance_px < 1.4 * frontal
+    faces, left_alone = choose(Detection([profile]), RestoreOptions(), (200, 200))
+    assert faces == [profile] and left_alone == []
+
+
+def test_the_largest_face_is_that_of_the_largest_crop() -> None:
+    frontal = Face(np.array([300.0, 20, 340, 72]), TEMPLATE_LANDMARKS * 0.15, 0.9)
+    profile = _profile(100, 108)
+    assert geometry.eye_distance(profile.landmarks) < geometry.eye_distance(frontal.landmarks)
+    assert select([frontal, profile], "largest", (400, 300)) == [profile]
+
+
+def test_faces_left_alone_are_told_with_the_reason() -> None:
+    small, large, larger, bag = _dummy(10, 4), _dummy(50, 20), _dummy(90, 30), _dummy(150, 20)
+    options = RestoreOptions(faces="largest", min_eye_distance_px=10)
+    faces, left_alone = choose(Detection([small, large, larger], [bag]), options, (200, 100))
+    assert faces == [larger]
+    reasons = [(one.face, one.reason) for one in left_alone]
+    assert reasons == [(large, "not chosen"), (small, "too small"), (bag, "doubtful")]
+    assert describe(left_alone) == "3 left alone (1 not chosen, 1 too small, 1 doubtful)"
+    assert describe([]) == ""

@@ -3,13 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from conftest import ROOT, SAMPLE
 
 from gfpgan_core import choose, images, pipeline
 from gfpgan_core.__main__ import main
+from gfpgan_core.config import DetectorName, MaskKind
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS
 from gfpgan_core.weights.releases import DETECTORS, RELEASES
@@ -117,8 +118,9 @@ def test_the_choices_are_those_of_the_tables(capsys: pytest.CaptureFixture[str])
         main(["restore", "--help"])
     printed = capsys.readouterr().out.replace("\n", "").replace(" ", "")
     assert "{" + ",".join(RELEASES) + "}" in printed
-    assert "{" + ",".join(["auto", "centerface", *DETECTORS]) + "}" in printed
-    assert "{" + ",".join(["auto", "template", *PARSERS]) + "}" in printed
+    for names, table in ((get_args(DetectorName), DETECTORS), (get_args(MaskKind), PARSERS)):
+        assert "{" + ",".join(names) + "}" in printed
+        assert names[0] == "auto" and set(table) < set(names)
 
 
 def test_fetch_says_what_it_lacks_and_where_it_comes_from(

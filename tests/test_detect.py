@@ -11,16 +11,13 @@ import torch
 from conftest import ROOT, real_weights
 
 from gfpgan_core import detect, geometry
-from gfpgan_core.choose import choose, describe, select
-from gfpgan_core.config import RestoreOptions
-from gfpgan_core.detect import Detection, FaceDetector, is_duplicate, load_detector
+from gfpgan_core.detect import FaceDetector, is_duplicate, load_detector
 from gfpgan_core.detectors import Face, retinaface
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.images import ImageU8
 
 # Marked by hand on the sample portrait, enlarged 8 times: pupils, nose tip, mouth corners.
 MARKED = np.array([[203.6, 100.8], [246.2, 102.9], [225.8, 125.8], [202.9, 140.2], [243.5, 141.1]])
-TEMPLATE_FACE_HEIGHT = 330  # from the hairline to the chin of an aligned face of 512 px
 # Of the eye distance: a face is visibly misaligned beyond. The errors of 3.0 to 3.5 px in this file
 # are the detector's own; what another processor's sums change of them is below 0.01 px.
 TOLERANCE_PX = 0.12 * 42.6
@@ -130,60 +127,7 @@ def test_a_face_half_hidden_behind_another_is_another() -> None:
     assert is_duplicate(face((40, 100, 80, 130), 12), front)  # its mouth
 
 
-def _dummy(x: float, eyes: float) -> Face:
-    template = geometry.TEMPLATE_LANDMARKS - geometry.TEMPLATE_LANDMARKS[0]
-    landmarks = template * eyes / np.linalg.norm(template[1]) + (x, 50)
-    return Face(np.array([x, 40, x + eyes, 80]), landmarks, 1.0)
-
-
-def test_select_largest_and_center() -> None:
-    faces = [_dummy(10, 40), _dummy(95, 10), _dummy(160, 20)]
-    assert select(faces, "all", (200, 100)) == faces
-    assert select(faces, "largest", (200, 100)) == [faces[0]]
-    assert select(faces, "center", (200, 100)) == [faces[1]]
-    assert select([], "largest", (200, 100)) == []
-
-
-def _profile(x: float, height: float) -> Face:
-    """A head seen from the side: the template's heights, its eyes and mouth a sixth as wide."""
-    scale = height / TEMPLATE_FACE_HEIGHT
-    middle = geometry.TEMPLATE_LANDMARKS.mean(axis=0)
-    landmarks = (geometry.TEMPLATE_LANDMARKS - middle) * scale * np.array([0.15, 1])
-    landmarks[2] += (-0.2 * height, 0)  # the nose points to the left
-    corners = np.array([[-0.3, -0.5], [0.3, 0.5]]) * height
-    place = np.array([x, height])
-    return Face((corners + place).ravel(), landmarks + place, 0.75)
-
-
-def test_a_profile_is_as_large_as_its_crop() -> None:
-    """A profile 69 px tall, its eyes 3.9 px apart, against a frontal face of the same height."""
-    profile = _profile(100, 69)
-    assert geometry.eye_distance(profile.landmarks) < 5
-    frontal = 126 * 69 / TEMPLATE_FACE_HEIGHT
-    assert 0.6 * frontal < profile.eye_distance_px < 1.4 * frontal
-    faces, left_alone = choose(Detection([profile]), RestoreOptions(), (200, 200))
-    assert faces == [profile] and left_alone == []
-
-
-def test_the_largest_face_is_that_of_the_largest_crop() -> None:
-    frontal = Face(np.array([300.0, 20, 340, 72]), geometry.TEMPLATE_LANDMARKS * 0.15, 0.9)
-    profile = _profile(100, 108)
-    assert geometry.eye_distance(profile.landmarks) < geometry.eye_distance(frontal.landmarks)
-    assert select([frontal, profile], "largest", (400, 300)) == [profile]
-
-
-def test_faces_left_alone_are_told_with_the_reason() -> None:
-    small, large, larger, bag = _dummy(10, 4), _dummy(50, 20), _dummy(90, 30), _dummy(150, 20)
-    options = RestoreOptions(faces="largest", min_eye_distance_px=10)
-    faces, left_alone = choose(Detection([small, large, larger], [bag]), options, (200, 100))
-    assert faces == [larger]
-    reasons = [(one.face, one.reason) for one in left_alone]
-    assert reasons == [(large, "not chosen"), (small, "too small"), (bag, "doubtful")]
-    assert describe(left_alone) == "3 left alone (1 not chosen, 1 too small, 1 doubtful)"
-    assert describe([]) == ""
-
-
-def _looks(first: Face, in_close_ups: float | None) -> FaceDetector:
+def _detector_of(first: Face, in_close_ups: float | None) -> FaceDetector:
     """A detector that sees one face in the photo, and it again with a score close up, or not."""
 
     def raw(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
@@ -208,7 +152,7 @@ def test_a_low_score_needs_the_close_ups_to_agree(
     """As of a crumpled paper bag in a photo: 0.54 at first, 0.15 close up."""
     landmarks = geometry.TEMPLATE_LANDMARKS * 0.2 + 100
     face = Face(np.array([110.0, 110, 190, 200]), landmarks, score)
-    found = _looks(face, close_up).find(np.zeros((300, 300, 3), np.uint8))
+    found = _detector_of(face, close_up).find(np.zeros((300, 300, 3), np.uint8))
     assert [f.score for f in found.faces] == [score] * is_face
     assert [f.score for f in found.doubtful] == [score] * (not is_face)
     if is_face and close_up:
@@ -224,7 +168,7 @@ def test_retinaface_is_never_sure_without_close_ups(
 ) -> None:
     """As of a shoe, the paper bag and a half-hidden profile in photos."""
     landmarks = geometry.TEMPLATE_LANDMARKS * 0.2 + 100
-    fake = _looks(Face(np.array([110.0, 110, 190, 200]), landmarks, score), close_up)
+    fake = _detector_of(Face(np.array([110.0, 110, 190, 200]), landmarks, score), close_up)
     monkeypatch.setattr(detect, "ensure_present", lambda file: Path(file.name))
     monkeypatch.setattr(detect, "retinaface", lambda *_: fake.raw)
     found = load_detector("retinaface-mobilenet").find(np.zeros((300, 300, 3), np.uint8))
@@ -303,8 +247,8 @@ def test_a_photo_of_any_shape_is_looked_at_in_bounded_pixels(size_wh: tuple[int,
     assert sum(width * height for width, height in seen) <= 25e6
 
 
-def test_looks_differ_in_size() -> None:
-    """A screenshot of a phone gains nothing from 1280 px where it was looked at with 1170."""
+def test_views_differ_in_size() -> None:
+    """A screenshot of a phone gains nothing from 1280 px beside a view of 1170."""
     for size_wh in [(1170, 2532), (1080, 1920), (640, 480), (150, 150), (900, 600)]:
         *upright, _, _, _ = _seen_in(size_wh)  # the last are turned by quarters
         sides = sorted(min(seen) for seen in upright)
@@ -312,7 +256,7 @@ def test_looks_differ_in_size() -> None:
 
 
 def _seen_in(size_wh: tuple[int, int]) -> list[tuple[int, int]]:
-    """The sizes at which a photo without a face is looked at."""
+    """The sizes of the views of a photo without a face."""
     seen: list[tuple[int, int]] = []
 
     def raw(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
