@@ -45,13 +45,13 @@ class Predictor(BaseRunner):
         self.files.start()
         self.files.remove_on_sigterm()
         self.device = best_device()
-        network = hosted.load_own(str(weights), self.device) if weights else None
+        network = hosted.load_trained(str(weights), self.device) if weights else None
         self.detector = load_detector("auto", self.device)
         self.masker = load_masker("auto", self.device)
         if self.device == "cpu":
             compile_kernels()  # found in the image's cache where its processor is this one
         self.restorers: dict[str, FaceRestorer] = {}
-        self.own = self._restorer(network) if network else None
+        self.trained = self._restorer(network) if network else None
 
     def healthcheck(self) -> bool:
         """Return whether the device computes and files can be written: for Cog's /health-check."""
@@ -142,8 +142,8 @@ class Predictor(BaseRunner):
             _logger.info("%s", remark)
 
     def _restorer_for(self, version: str) -> FaceRestorer:
-        if self.own:
-            return self.own
+        if self.trained:
+            return self.trained
         if version not in self.restorers:
             self.restorers[version] = self._restorer(load(version, self.device))
         return self.restorers[version]

@@ -20,7 +20,7 @@ from gfpgan_core.geometry import Transform
 from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import Mask
 
-_BAND_PX = 2_000_000  # 24 MB a float image
+BAND_PX = 2_000_000  # 24 MB a float image
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Region:
     def bands(self) -> Iterator[tuple[slice, Region]]:
         """Yield the region in bands of rows, so that a huge face doesn't need huge float images."""
         width, height = self.size_wh
-        step = max(1, _BAND_PX // width)
+        step = max(1, BAND_PX // width)
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             band_from_crop = geometry.chain(geometry.translation(0, -top), self.region_from_crop)

@@ -165,13 +165,13 @@ def test_openvinos_model_is_converted_once_and_anew_for_other_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     converted: list[Path] = []
-    original = openvino._save_openvino
+    original = openvino.save_openvino
 
     def spied(network: GFPGAN, path: Path) -> None:
         converted.append(path)
         original(network, path)
 
-    monkeypatch.setattr(openvino, "_save_openvino", spied)
+    monkeypatch.setattr(openvino, "save_openvino", spied)
     network = random_network(1, TINIEST).requires_grad_(False)
     lq = _faces(16, 1)
     first = load_backend(network, "openvino")(lq)

@@ -30,7 +30,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         pytest.fail(f"asked the network for {host}")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(features, "_packaged_state", lambda: None)
+    monkeypatch.setattr(features, "packaged_state", lambda: None)
     monkeypatch.setenv("GFPGAN_OFFLINE", "1")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     hub = tmp_path / "hub" / "checkpoints"
@@ -91,7 +91,7 @@ def test_offline_lpips_takes_its_backbone_from_the_disk(
 
 def _read_prior() -> torch.Tensor:
     generator = random_network(9)
-    restoration._take_prior(generator, "official")
+    restoration.take_prior(generator, "official")
     return generator.stylegan_decoder.constant_input.weight
 
 

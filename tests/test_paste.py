@@ -87,7 +87,7 @@ def test_pasting_in_bands_changes_nothing(
 ) -> None:
     results = []
     for band_px in (10**9, 5_000):
-        monkeypatch.setattr("gfpgan_core.paste._BAND_PX", band_px)
+        monkeypatch.setattr("gfpgan_core.paste.BAND_PX", band_px)
         canvas = geometry.resize(portrait, (1024, 1024))
         restored = [_restored(align(portrait, face, SIZE), 30) for face in FACES]
         paste(canvas, portrait, restored, blend=0.8, enlarged=False)

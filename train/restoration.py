@@ -245,7 +245,7 @@ def _generator(config: TrainConfig) -> GFPGAN:
     if not config.start_from:
         generator = GFPGAN(config.generator)
         if config.prior:
-            _take_prior(generator, config.prior)
+            take_prior(generator, config.prior)
         return generator
     if config.start_from in RELEASES:
         network = load(config.start_from)
@@ -275,8 +275,16 @@ def _difference(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
     )
 
 
-def _take_prior(generator: GFPGAN, prior: str) -> None:
-    """Give the decoder the prior's weights."""
+def take_prior(generator: GFPGAN, prior: str) -> None:
+    """Load a prior into the decoder.
+
+    Args:
+        generator: whose decoder is changed, in place.
+        prior: a file, or `official`, which is fetched if it is missing.
+
+    Raises:
+        WeightsError: it can't be had, is damaged, or doesn't fit the decoder.
+    """
     is_official = prior == "official"
     path = ensure_present(PRIOR) if is_official else Path(prior)
     state = read_decoder(path, PRIOR.sha256 if is_official else "")

@@ -51,7 +51,7 @@ def load_openvino(network: nn.Module, precision: str) -> Callable[[Tensor], Tens
     folder = cache_folder() / "openvino"
     path = folder / f"{_fingerprint(network, openvino.__version__)}.xml"
     if not path.is_file():
-        _save_openvino(network, path)
+        save_openvino(network, path)
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
@@ -83,8 +83,8 @@ def _fingerprint(network: Network, version: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _save_openvino(network: Network, path: Path) -> None:
-    """Convert once, into a whole model or none."""
+def save_openvino(network: Network, path: Path) -> None:
+    """Convert the network to OpenVINO's files, `path` (.xml) and its .bin: both whole, or none."""
     import openvino
 
     size = network.config.face_size_px

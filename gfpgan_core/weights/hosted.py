@@ -32,7 +32,7 @@ _EXTRAS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.S
 _logger = logging.getLogger(__name__)
 
 
-def load_own(weights: str, device: str) -> GFPGAN:
+def load_trained(weights: str, device: str) -> GFPGAN:
     """Return the network of a training's weights: a path, or an http(s) address of them.
 
     Raises:
