@@ -20,7 +20,8 @@ from gfpgan_core.images import ImageU8
 
 Reason = Literal["doubtful", "too small", "too large", "not chosen"]
 
-# Of its size, around a box that somebody drew on a face: detectors expect a whole head.
+# Margin around a user's box, as a share of its size: detectors expect a whole head, and users draw
+# boxes on faces.
 _BOX_MARGIN = 0.5
 
 

@@ -64,9 +64,10 @@ def discriminator_optimizer(
     config: TrainConfig,
     projected: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Adam:
-    """Return Adam corrected for the lazy penalty, which adds a step's worth in every n + 1.
+    """Return Adam, its settings corrected for lazy regularization (arXiv 1912.04958, appendix B).
 
-    `projected`: parameters of the projected discriminator, which have a rate of their own.
+    The penalty adds one optimizer step to every `r1_every_steps`. `projected` are the parameters
+    of the projected discriminator, which have a learning rate of their own.
     """
     losses, settings = config.losses, config.discriminators
     every = losses.r1_every_steps

@@ -26,7 +26,8 @@ from train.prepare_journal import Entry, Journal, rows_of, without_missing
 # The template's eyes are 126 px apart at 512 px; below half of that a crop is mostly interpolated.
 MIN_EYE_DISTANCE_PX = 60.0
 
-# How far the landmarks of a square photo may say that it isn't aligned yet: what a detector errs.
+# How far the landmarks of a square photo may lie from the template if it counts as aligned: as far
+# as a detector errs.
 _ALIGNED_SCALE = 0.1
 _ALIGNED_SHIFT_PX = 25.0  # of 512
 

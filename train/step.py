@@ -41,7 +41,7 @@ ADVERSARIAL = (
 )
 """The terms by which discriminators push the generator, as in `LossConfig`."""
 
-# The part of a face that crops are taken from: its border is background, or a cut-out's corner.
+# Border of a face that crops leave out: it is background, or a corner of the rotated cut-out.
 _MARGIN = (20 / 512, 60 / 512)  # above and below, left and right, of the side
 
 

@@ -1,4 +1,4 @@
-"""Tell black-and-white photos from color ones, and keep them without color."""
+"""What is gray, and how it stays so."""
 
 from __future__ import annotations
 

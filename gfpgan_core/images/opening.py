@@ -28,7 +28,7 @@ from gfpgan_core.images.phones import prepare_decoder
 
 # Only these decoders are given untrusted bytes. JPEG's also opens MPO, as many phones write.
 _DECODERS = tuple(kind.upper() for kind in READABLE if kind != "HEIC")
-# Of a container that may hold either.
+# For the container of HEIC, which may hold AVIF as well.
 _HEIF_DECODERS = ("HEIF", "AVIF")
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 
@@ -92,7 +92,7 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
     decoders = _HEIF_DECODERS if kind == "HEIC" else _DECODERS
     try:
         with warnings.catch_warnings():
-            # Our own bound is stricter, and an error; odd tags are no news for the user.
+            # Pillow warns of large images, for which our own limit is stricter, and of odd tags.
             warnings.simplefilter("ignore")
             return Image.open(file, formats=decoders)
     except Image.DecompressionBombError as error:
