@@ -1,4 +1,4 @@
-"""What is gray, and how it stays so."""
+"""Tell what is black-and-white in a photo, and keep it without color."""
 
 from __future__ import annotations
 
