@@ -20,7 +20,7 @@ from gfpgan_core.__main__ import main
 from gfpgan_core.batch import manifest as manifests
 from gfpgan_core.batch.rows import Row, past_of, shard_folder
 from gfpgan_core.batch.settings import Settings
-from gfpgan_core.batch.status import status_of
+from gfpgan_core.batch.status import Status, status_of
 from gfpgan_core.batch.worker import Worker
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError
@@ -142,7 +142,7 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
     assert [Path(row.uri).name for row in status.poison] == ["killer.png"]
 
 
-def status_of_run(run: Path, manifest: Path):  # noqa: ANN201
+def status_of_run(run: Path, manifest: Path) -> Status:
     (run / "settings.json").write_text(f'{{"manifest": "{manifest}"}}')
     return status_of(run)
 
