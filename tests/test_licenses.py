@@ -14,7 +14,9 @@ _ROWS = {
 }
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "file", ["requirements.txt", "requirements-page.txt", "requirements-dev.txt"]
+)
 def test_every_pinned_requirement_is_in_the_table_with_a_version_that_is_pinned(file: str) -> None:
     versions: dict[str, set[str]] = {}
     for requirement in pinned(ROOT / file):

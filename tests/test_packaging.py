@@ -75,7 +75,7 @@ def test_cog_yaml_names_what_exists() -> None:
 
 
 def test_requirements_are_pinned_and_name_no_address() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-page.txt", "requirements-dev.txt"):
         for line in (ROOT / name).read_text().splitlines():
             content = line.split("#")[0].strip()
             assert not content or content.startswith("-r ") or "==" in content, line

@@ -42,6 +42,7 @@ _LEFT_OUT = {
     "accelerate launch": "tests/test_stages.py trains with several processes",
     "torchrun": "tests/test_stages.py trains with several processes",
     "python -m scripts.benchmark_gpu": "needs a GPU",
+    "python -m gfpgan_core serve-page": "runs for ever; tests/test_serve_page.py runs it",
     "python -m scripts.evaluate": "takes a minute; tests/test_stages.py runs it",
 }
 _NEEDS_A_DOWNLOAD = ("python -m gfpgan_core fetch", "python -m train --config configs/finetune")

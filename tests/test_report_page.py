@@ -188,7 +188,7 @@ def test_a_list_has_no_page(cli: Cli, tmp_path: Path, out: Path) -> None:
 def test_a_slider_moves_by_keyboard_mouse_and_finger(
     cli: Cli, tmp_path: Path, out: Path, chromium: Opener, phone: bool
 ) -> None:
-    astronaut = data.astronaut()  # type: ignore[no-untyped-call]
+    astronaut = data.astronaut()
     Image.fromarray(astronaut).save(tmp_path / "astronaut.png")
     assert cli(tmp_path / "astronaut.png", "--output", out, "--report") == 0
     tab = chromium(*((390, 844) if phone else (1280, 900)), phone=phone)

@@ -64,9 +64,19 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"all, or any of: {', '.join(FETCHABLE)} (default: v1.4 and its companions)",
     )
+    _add_serve_page(commands.add_parser("serve-page", help="a page in the browser, for photos"))
     _add_export(commands.add_parser("export", help="write weights as other tools read them"))
     _add_batch(commands.add_parser("batch", help="restore millions of photos, on many machines"))
     return parser
+
+
+def _add_serve_page(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="default: 127.0.0.1, which is this machine alone")
+    add("--port", type=int, default=7860, help="default: 7860; 0: any that is free")
+    version = "what the page begins with; default: compact, which needs no download"
+    add("--version", choices=tuple(RELEASES), default="compact", help=version)
+    add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
