@@ -10,13 +10,34 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 PARTIAL_SUFFIX = ".partial"
 
 # How file systems without hard links, such as FAT, refuse one.
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+_T = TypeVar("_T")
+
+
+def write_behind(made: Iterable[_T], write: Callable[[_T], None]) -> None:
+    """Call `write` for each thing, in order, in another thread: the next one is made meanwhile.
+
+    An error of `write` ends the loop.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+        before: Future[None] | None = None
+        for thing in made:
+            written = writer.submit(write, thing)
+            if before:
+                before.result()
+            before = written
+        if before:
+            before.result()
 
 
 @contextlib.contextmanager

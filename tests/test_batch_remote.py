@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from batch_photos import make_photos, rows_of, save_photo
 
 from gfpgan_core.__main__ import main
 
-parquet = pytest.importorskip("pyarrow.parquet", reason="batches need pyarrow")
+pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
 _RUN = ["--version", "compact", "--aligned", "--format", "png", "--scale", "1"]
 
 
-def _save(path: Path, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
-
-
-def _sums(output: Path) -> dict[str, str]:
-    """The name of each photo -> the sha256 that its row says; the result's file has it too."""
-    sums = {}
-    for file in output.glob("*/*/rows.parquet"):
-        for row in parquet.read_table(file).to_pylist():
-            if row["status"] == "restored":
-                data = (file.parent / row["output"]).read_bytes()
-                assert hashlib.sha256(data).hexdigest() == row["sha256"]
-            sums[row["uri"].partition("?")[0].rpartition("/")[2]] = row["sha256"]
-    return sums
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(4):
-        _save(folder / f"{number}.png", number)
-    (folder / "broken.jpg").write_bytes(b"no picture")
-    return folder
+    return make_photos(tmp_path / "photos", 4)
 
 
 def _run(source: str, name: str, tmp_path: Path, *more: str) -> dict[str, str]:
@@ -48,7 +24,12 @@ def _run(source: str, name: str, tmp_path: Path, *more: str) -> dict[str, str]:
     command = ["batch", "manifest", source, "--output", str(manifest), "--shards", "3"]
     assert main(command) == 0
     assert main(["batch", "run", str(manifest), "--output", str(output), *_RUN, *more]) == 0
-    return _sums(output)
+    (run,) = output.iterdir()
+    return {_name(row.uri): row.sha256 for row in rows_of(run)}
+
+
+def _name(uri: str) -> str:
+    return uri.partition("?")[0].rpartition("/")[2]
 
 
 def test_a_buckets_photos_give_the_bytes_of_a_folders(
@@ -88,7 +69,7 @@ def test_what_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-    _save(tmp_path / "a.png", 1)
+    save_photo(tmp_path / "a.png", 1)
     command = ["batch", "manifest", str(tmp_path), "--output", str(tmp_path / "m.parquet")]
     assert main(command) == 1
     assert 'pip install "gfpgan-core[batch]"' in capsys.readouterr().err

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,6 +21,7 @@ from gfpgan_core.batch.rows import FETCHED_PREFIX
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.errors import InputError, WeightsError, error_text
+from gfpgan_core.files import write_behind
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -64,16 +64,8 @@ class _Child:
 
     def restore(self, photos: list[dict[str, Any]]) -> None:
         """Restore photos, one while the one before is encoded and written."""
-        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-            before: Future[None] | None = None
-            results = self._restorer.restore_many(self._paths(photos), self._settings.options)
-            for photo, result in zip(photos, results, strict=True):
-                saved = writer.submit(self._save, photo, result)
-                if before:
-                    before.result()
-                before = saved
-            if before:
-                before.result()
+        results = self._restorer.restore_many(self._paths(photos), self._settings.options)
+        write_behind(zip(photos, results, strict=True), lambda pair: self._save(*pair))
 
     def _paths(self, photos: list[dict[str, Any]]) -> Iterator[Path]:
         for photo in photos:

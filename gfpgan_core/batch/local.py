@@ -5,35 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 
 from gfpgan_core.batch.rows import Row
-from gfpgan_core.batch.settings import Settings
-from gfpgan_core.batch.worker import Worker
+from gfpgan_core.batch.worker import Job, Worker
 
 
 def run_here(
-    settings: Settings,
-    manifest: Path,
-    run: Path,
+    job: Job,
     shards: list[int],
-    *,
     workers: int,
-    retry_failed: bool = False,
+    *,
     on_row: Callable[[Row], None] = lambda row: None,
     on_shard: Callable[[int, int], None] = lambda shard, photos: None,
 ) -> None:
     """Run shards by `workers` processes; on an error or Ctrl-C all of them end.
 
-    Args:
-        settings: What is restored with.
-        manifest: Names the photos.
-        run: The folder of these settings' results.
-        shards: Which.
-        workers: How many at once.
-        retry_failed: Do again what failed or was poison.
-        on_row: Told of each photo that is done.
-        on_shard: Told of each shard that is done, and how many photos it restored just now.
+    `on_row` is told of each photo that is done, `on_shard` of each shard and how many photos of it
+    were restored just now.
 
     Raises:
         InputError: the manifest can't be read, results can't be written, or another process works
@@ -54,13 +42,11 @@ def run_here(
                     shard = next(left, None)
                 if shard is None:
                     return
-                photos = worker.run_shard(
-                    manifest, run, shard, retry_failed=retry_failed, on_row=one_at_a_time
-                )
+                photos = worker.run_shard(shard, one_at_a_time)
                 with lock:
                     on_shard(shard, photos)
 
-    all_workers = [Worker(settings) for _ in range(min(workers, len(shards)))]
+    all_workers = [Worker(job) for _ in range(min(workers, len(shards)))]
     with ThreadPoolExecutor(max(1, len(all_workers))) as pool:
         futures = [pool.submit(work, worker) for worker in all_workers]
         try:

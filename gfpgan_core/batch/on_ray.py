@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gfpgan_core.batch.packages import require
-from gfpgan_core.batch.settings import Settings
-from gfpgan_core.batch.worker import Worker
+from gfpgan_core.batch.worker import Job, Worker
 
 # A shard whose worker was killed is begun again this often: it goes on where it was.
 _SHARD_RETRIES = 100
@@ -19,45 +18,32 @@ _SHARD_RETRIES = 100
 class ShardActor:
     """Runs shards in one of Ray's processes, each of which has a `Worker`."""
 
-    def __init__(self, settings: str, manifest: str, run: str, retry_failed: bool) -> None:
-        self._worker = Worker(Settings.from_json(settings))
-        self._manifest, self._run = Path(manifest), Path(run)
-        self._retry_failed = retry_failed
+    def __init__(self, job: Job) -> None:
+        self._worker = Worker(job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Run the shards of a batch; return their numbers and how many photos were done."""
-        done = [
-            self._worker.run_shard(
-                self._manifest, self._run, int(shard), retry_failed=self._retry_failed
-            )
-            for shard in batch["shard"]
-        ]
+        done = [self._worker.run_shard(int(shard)) for shard in batch["shard"]]
         return {"shard": list(batch["shard"]), "photos": done}
 
 
 def run_on_ray(
-    settings: Settings,
-    manifest: Path,
-    run: Path,
+    job: Job,
     shards: list[int],
-    *,
     workers: int,
+    *,
     address: str = "",
     gpus_per_worker: float = 0.0,
-    retry_failed: bool = False,
     on_shard: Callable[[int, int], None] = lambda shard, photos: None,
 ) -> None:
     """Run shards by an actor pool; manifest and results lie where every node sees them.
 
     Args:
-        settings: What is restored with.
-        manifest: Names the photos.
-        run: The folder of these settings' results.
+        job: What is restored, and how.
         shards: Which.
         workers: Processes that restore, at most.
         address: Of a cluster; empty: one of this machine's own, which ends with the work.
         gpus_per_worker: GPUs, or parts of one, that each worker takes.
-        retry_failed: Do again what failed or was poison.
         on_shard: Told of each shard that is done, and how many photos it restored just now.
 
     Raises:
@@ -82,10 +68,10 @@ def run_on_ray(
         )
         results = dataset.map_batches(
             ShardActor,
-            fn_constructor_args=(settings.to_json(), str(manifest), str(run), retry_failed),
+            fn_constructor_args=(job,),
             batch_size=1,
             compute=data.ActorPoolStrategy(min_size=1, max_size=workers),
-            num_cpus=settings.threads,
+            num_cpus=job.settings.threads,
             num_gpus=gpus_per_worker or None,
             max_restarts=_SHARD_RETRIES,
             max_task_retries=_SHARD_RETRIES,

@@ -33,6 +33,18 @@ _DEATHS_ALONE = 2
 _MAX_EARLY_DEATHS = 10
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is to be restored, how, and where to."""
+
+    settings: Settings
+    manifest: Path
+    run: Path
+    """The folder of these settings' results."""
+    retry_failed: bool = False
+    """Do again what failed or was poison."""
+
+
 class StoppedError(Exception):
     """A worker was told to stop."""
 
@@ -40,8 +52,8 @@ class StoppedError(Exception):
 class Worker:
     """Restores shards, one after another; its process keeps the networks between them."""
 
-    def __init__(self, settings: Settings, *, photo_timeout_s: float = PHOTO_TIMEOUT_S) -> None:
-        self._settings = settings
+    def __init__(self, job: Job, *, photo_timeout_s: float = PHOTO_TIMEOUT_S) -> None:
+        self._job = job
         self._timeout_s = photo_timeout_s
         self._process: RestoringProcess | None = None
         self._is_stopped = False
@@ -59,23 +71,10 @@ class Worker:
         self._is_stopped = True
         self._end_process()
 
-    def run_shard(
-        self,
-        manifest: Path,
-        run: Path,
-        shard: int,
-        *,
-        retry_failed: bool = False,
-        on_row: Callable[[Row], None] = lambda row: None,
-    ) -> int:
-        """Restore what isn't done of a shard; return how many photos that were.
+    def run_shard(self, shard: int, on_row: Callable[[Row], None] = lambda row: None) -> int:
+        """Restore what isn't done of a shard, from 0; return how many photos that were.
 
-        Args:
-            manifest: Names the photos.
-            run: The folder of these settings' results.
-            shard: From 0.
-            retry_failed: Do again what failed or was poison.
-            on_row: Told of each photo that is done.
+        `on_row` is told of each photo that is done.
 
         Raises:
             InputError: the manifest can't be read, results can't be written, or another process
@@ -83,12 +82,12 @@ class Worker:
             WeightsError: the networks' weights can't be had.
             StoppedError: another thread called `stop`.
         """
-        items = items_in(manifest, shard)
-        folder = shard_folder(run, shard)
+        items = items_in(self._job.manifest, shard)
+        folder = shard_folder(self._job.run, shard)
         with locked(folder):
             past = past_of(folder)
             done = {item.id for item in items if _is_done(past.rows.get(item.id), item)}
-            if retry_failed:
+            if self._job.retry_failed:
                 done = {photo for photo in done if past.rows[photo].status == "restored"}
             todo = [item for item in items if item.id not in done]
             if not todo and is_done(folder):
@@ -135,7 +134,7 @@ class Worker:
 
     def _running(self) -> RestoringProcess:
         if self._process is None:
-            self._process = RestoringProcess(self._settings, self._timeout_s)
+            self._process = RestoringProcess(self._job.settings, self._timeout_s)
         return self._process
 
     def _end_process(self) -> str:

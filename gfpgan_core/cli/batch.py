@@ -18,10 +18,11 @@ from gfpgan_core.batch.on_ray import run_on_ray
 from gfpgan_core.batch.rows import Row
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.batch.status import SETTINGS, STATUSES, draw, status_of
+from gfpgan_core.batch.worker import Job
 from gfpgan_core.cli.inputs import find_photos
-from gfpgan_core.cli.report import INTERRUPTED, Report
+from gfpgan_core.cli.report import Report, exit_status
 from gfpgan_core.cli.restore import restore_options
-from gfpgan_core.errors import InputError, WeightsError, error_text
+from gfpgan_core.errors import InputError
 from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import allowed_cores, best_device
 
@@ -35,18 +36,13 @@ def batch(options: argparse.Namespace) -> int:
     """
     report = Report()
     commands = {"manifest": _manifest, "run": _run, "status": _status}
-    try:
-        commands[options.batch_command](options, report)
-    except (InputError, WeightsError) as error:
-        report.note(error_text(error))
-        return 1
-    except KeyboardInterrupt:
-        report.note("interrupted: the same command goes on where it was")
-        return INTERRUPTED
-    return 0
+    work = commands[options.batch_command]
+    return exit_status(
+        lambda: work(options, report), report, "; the same command goes on from here"
+    )
 
 
-def _manifest(options: argparse.Namespace, report: Report) -> None:
+def _manifest(options: argparse.Namespace, report: Report) -> int:
     passed_over: Counter[str] = Counter()
     problems: list[tuple[str, str]] = []
     found = _found(options.sources, passed_over, problems)
@@ -59,6 +55,7 @@ def _manifest(options: argparse.Namespace, report: Report) -> None:
         report.note(f"{name}: left out: {problem}")
     reasons = "".join(f", {number} {reason}" for reason, number in passed_over.most_common())
     report.line(f"{output}: {rows} photos in {options.shards} shards{reasons}")
+    return 0
 
 
 def _found(
@@ -85,7 +82,7 @@ def _found(
                     problems.append((uri, f"can't be read: {error.strerror}"))
 
 
-def _run(options: argparse.Namespace, report: Report) -> None:
+def _run(options: argparse.Namespace, report: Report) -> int:
     settings = _settings(options)
     manifest = Path(options.manifest).absolute()
     shards = _own_shards(options.shard, manifests.shards_of(manifest))
@@ -101,35 +98,26 @@ def _run(options: argparse.Namespace, report: Report) -> None:
 
     def on_row(row: Row) -> None:
         counts[row.status] += 1
+        report.tally.restored += row.status == "restored"
+        report.tally.failed += row.status != "restored"
         if row.status != "restored":
             report.note(f"{row.uri}: {row.status.upper()}: {row.error}")
 
-    retry = options.retry_failed
+    job = Job(settings, manifest, run, options.retry_failed)
     if options.ray:
         run_on_ray(
-            settings,
-            manifest,
-            run,
+            job,
             shards,
-            workers=workers,
+            workers,
             address=options.address,
             gpus_per_worker=options.gpus_per_worker,
-            retry_failed=retry,
             on_shard=on_shard,
         )
     else:
-        run_here(
-            settings,
-            manifest,
-            run,
-            shards,
-            workers=workers,
-            retry_failed=retry,
-            on_row=on_row,
-            on_shard=on_shard,
-        )
+        run_here(job, shards, workers, on_row=on_row, on_shard=on_shard)
     kinds = "".join(f", {counts[name]} {name}" for name in STATUSES if counts[name])
     report.line(f"{counts['photos']} photos done{kinds}")
+    return 0
 
 
 def _worker_count(settings: Settings) -> int:
@@ -185,7 +173,7 @@ def _write_settings(settings: Settings, manifest: Path, run: Path) -> None:
         raise InputError(f"{run} can't be written: {error.strerror or error}") from error
 
 
-def _status(options: argparse.Namespace, report: Report) -> None:
+def _status(options: argparse.Namespace, report: Report) -> int:
     for run in _runs_in(Path(options.output)):
         status = status_of(run)
         if options.plot:
@@ -200,6 +188,7 @@ def _status(options: argparse.Namespace, report: Report) -> None:
                 break
             time.sleep(_WATCH_EVERY_S)
             status = status_of(run)
+    return 0
 
 
 def _runs_in(output: Path) -> list[Path]:

@@ -8,7 +8,6 @@ import errno
 import math
 import os
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from gfpgan_core.cli.results import (
 )
 from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.errors import InputError, WeightsError, error_text
-from gfpgan_core.files import sha256_of
+from gfpgan_core.files import sha256_of, write_behind
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
 from gfpgan_core.weights.folders import weights_file
 
@@ -234,17 +233,9 @@ def _restore_all(
 ) -> None:
     """Restore one photo while the one before is encoded and written."""
     restored = restorer.restore_many([photo.path for photo in photos], options)
-    writer = ThreadPoolExecutor(1, thread_name_prefix="write")
     try:
-        with saver.report.progress(len(photos)), writer:
-            before: Future[None] | None = None
-            for photo, result in zip(photos, restored, strict=True):
-                saved = writer.submit(saver.save, photo, result)
-                if before:
-                    before.result()
-                before = saved
-            if before:
-                before.result()
+        with saver.report.progress(len(photos)):
+            write_behind(zip(photos, restored, strict=True), lambda pair: saver.save(*pair))
     except _OutputFullError as error:
         saver.report.note(f"stopped: {error}; the same command with --resume goes on")
 

@@ -1,0 +1,40 @@
+"""Photos for the tests of batches, and what a batch made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gfpgan_core.batch.rows import Row
+
+
+def save_photo(path: Path, seed: int) -> None:
+    """Save a square of noise, which stands for an aligned face."""
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+
+
+def make_photos(folder: Path, count: int) -> Path:
+    """Make a folder of photos, and `broken.jpg`, which is none."""
+    folder.mkdir()
+    for number in range(count):
+        save_photo(folder / f"{number}.png", number)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def rows_of(run: Path) -> list[Row]:
+    """Return the rows of all finished shards; each result's file is what its row says."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="batches need pyarrow")
+    rows = []
+    for file in sorted(run.glob("*/rows.parquet")):
+        for row in (Row(**values) for values in parquet.read_table(file).to_pylist()):
+            if row.status == "restored":
+                data = (file.parent / row.output).read_bytes()
+                assert hashlib.sha256(data).hexdigest() == row.sha256
+            rows.append(row)
+    return rows
