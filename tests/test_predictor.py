@@ -73,7 +73,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     caplog.set_level(logging.INFO)
     predictor, restorer = Predictor(), _Restorer()
     predictor.files = serving.RequestFiles(serving.MAX_PHOTO_BYTES, tmp_path)
-    monkeypatch.setattr(predictor, "own", restorer, raising=False)
+    monkeypatch.setattr(predictor, "trained", restorer, raising=False)
     run = _Run(predictor, restorer)
     monkeypatch.setattr(predictor, "record_metric", run.metrics.__setitem__)
     return run
