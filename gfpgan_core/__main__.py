@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
@@ -10,13 +11,11 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from gfpgan_core.cli.batch import batch
 from gfpgan_core.cli.export import export
 from gfpgan_core.cli.fetch import fetch
 from gfpgan_core.cli.parser import make_parser
 from gfpgan_core.cli.report import INTERRUPTED
 from gfpgan_core.cli.restore import restore
-from gfpgan_core.cli.serve_page import serve_page
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,17 +24,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         with _second_interrupt_kills():
-            if options.command == "fetch":
-                return fetch(options.names)
-            commands = {
-                "export": export,
-                "batch": batch,
-                "restore": restore,
-                "serve-page": serve_page,
-            }
-            return commands[options.command](options)
+            return _run(options)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "fetch":
+        return fetch(options.names)
+    if options.command == "batch":  # numpy, which the other commands begin without
+        from gfpgan_core.cli.batch import batch
+
+        return batch(options)
+    if options.command == "serve-page":
+        from gfpgan_core.cli.serve_page import serve_page
+
+        return serve_page(options)
+    return export(options) if options.command == "export" else restore(options)
 
 
 def _fill_standard_streams() -> None:

@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.paste", "gfpgan_core.background"),
     ("gfpgan_core.result",),
     ("gfpgan_core.pipeline",),
+    ("gfpgan_core.loading",),
     ("gfpgan_core.batch",),
     ("gfpgan_core.cli",),
     ("gfpgan_core.upstream",),

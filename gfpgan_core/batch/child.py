@@ -22,9 +22,9 @@ from gfpgan_core.batch.settings import Settings
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.errors import InputError, WeightsError, error_text
 from gfpgan_core.files import write_behind
+from gfpgan_core.loading import load_restorer
 
 if TYPE_CHECKING:
-    from gfpgan_core.pipeline import FaceRestorer
     from gfpgan_core.result import Restoration
 
 
@@ -60,7 +60,15 @@ class _Child:
     def __init__(self, settings: Settings, answers: TextIO) -> None:
         self._settings = settings
         self._answers = answers
-        self._restorer = load_restorer(settings)
+        self._restorer = load_restorer(
+            settings.version,
+            settings.weights,
+            settings.options.background,
+            settings.device,
+            detector=settings.detector,
+            mask=settings.mask,
+            backend=settings.backend,
+        )
 
     def restore(self, photos: list[dict[str, Any]]) -> None:
         """Restore photos, one while the one before is encoded and written."""
@@ -105,33 +113,6 @@ class _Child:
         if "fetched" in photo:
             Path(photo["fetched"]).unlink(missing_ok=True)
         _say(self._answers, event="row", id=photo["id"], row=row)
-
-
-def load_restorer(settings: Settings) -> FaceRestorer:
-    """Set the process up and load the networks.
-
-    Raises:
-        InputError: unknown device, detector, mask or back end.
-        WeightsError: weights can't be had or are damaged.
-    """
-    from gfpgan_core.runtime import checked_device, configure_process
-
-    configure_process()
-    from gfpgan_core.background import load_background
-    from gfpgan_core.pipeline import FaceRestorer
-
-    chosen: dict[str, Any] = {
-        "detector": settings.detector,
-        "mask": settings.mask,
-        "device": settings.device,
-        "backend": settings.backend,
-    }
-    background = settings.options.background
-    if background != "none":  # absent weights end the run now, not each photo
-        load_background(background, checked_device(settings.device))
-    if settings.weights:
-        return FaceRestorer.from_file(settings.weights, **chosen)
-    return FaceRestorer.from_release(settings.version, **chosen)
 
 
 def _local_path(photo: dict[str, Any]) -> Path:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from gfpgan_core.batch.packages import require
+from gfpgan_core.batch.packages import python_path, require
 from gfpgan_core.batch.worker import Job, Worker
 
 # A shard whose worker was killed is begun again this often: it goes on where it was.
@@ -52,7 +51,7 @@ def run_on_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     ray = require("ray")
     data = require("ray.data")
-    environment = {"env_vars": {"PYTHONPATH": _import_paths()}}
+    environment = {"env_vars": {"PYTHONPATH": python_path()}}
     ray.init(
         address=address or None,
         runtime_env=environment,
@@ -80,9 +79,3 @@ def run_on_ray(
             on_shard(int(row["shard"]), int(row["photos"]))
     finally:
         ray.shutdown()
-
-
-def _import_paths() -> str:
-    """Return where a worker finds this package, when it is a checkout and not installed."""
-    root = str(Path(__file__).parents[2])
-    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

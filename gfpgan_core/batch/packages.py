@@ -1,8 +1,10 @@
-"""The optional packages that batches need."""
+"""What a batch's processes import: optional packages, and this one."""
 
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 from typing import Any
 
 from gfpgan_core.errors import InputError
@@ -21,3 +23,9 @@ def require(name: str) -> Any:
         raise InputError(
             f'this needs the package {name.partition(".")[0]}: pip install "gfpgan-core[{extra}]"'
         ) from error
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH with which another process finds this package where this one did."""
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from gfpgan_core.batch.packages import python_path
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.errors import WeightsError
 
@@ -34,11 +34,12 @@ class RestoringProcess:
         """
         self._timeout_s = timeout_s
         self._is_ready = self._is_silent = False
+        own = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(settings.threads)}
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "gfpgan_core.batch.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(settings.threads),
+            env=os.environ | own,
             text=True,
             start_new_session=True,  # Ctrl-C is for the one that keeps count
         )
@@ -93,11 +94,3 @@ class RestoringProcess:
         if event is None:
             raise ProcessDiedError
         return event
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """Return the environment in which the child finds this package where this process did."""
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
-    return os.environ | own

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gfpgan_core.config import RestoreOptions
-from gfpgan_core.errors import InputError, WeightsError
-from gfpgan_core.files import sha256_of
-from gfpgan_core.weights.folders import weights_file
+from gfpgan_core.errors import InputError
+from gfpgan_core.weights.folders import weights_sha256
 from gfpgan_core.weights.releases import RELEASES, SHIPPED
 
 # What the pixels hardly depend on: results of one device are results of the others.
@@ -76,10 +75,4 @@ class Settings:
         release = RELEASES[self.version]
         if release.file and not self.weights:
             return release.file.sha256
-        path = weights_file(Path(self.weights)) if self.weights else SHIPPED
-        try:
-            return sha256_of(path)
-        except OSError as error:
-            raise WeightsError(
-                f"{self.weights} can't be read as weights: {error.strerror or error}"
-            ) from error
+        return weights_sha256(Path(self.weights) if self.weights else SHIPPED)

@@ -138,9 +138,7 @@ class ReportPage:
         """Return a photo beside its result, both as large as the result's preview."""
         from gfpgan_core import images
 
-        height, width = rgb.shape[:2]
-        shrunk = min(1.0, self.side_px / max(width, height))
-        size_wh = max(1, round(width * shrunk)), max(1, round(height * shrunk))
+        size_wh = images.preview_size_wh(rgb, self.side_px)
         before = images.preview(photo.rgb, photo.alpha, size_wh)
         return self._pair(str(source), before, images.preview(rgb, alpha, size_wh), size_wh)
 

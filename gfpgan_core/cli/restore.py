@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gfpgan_core import loading
 from gfpgan_core.cli.inputs import Found, Source, find_photos
 from gfpgan_core.cli.listing import list_faces, load_finder
 from gfpgan_core.cli.report import JsonReport, Report, exit_status
@@ -23,10 +24,10 @@ from gfpgan_core.cli.results import (
     in_the_way,
 )
 from gfpgan_core.config import RestoreOptions, parse_faces
-from gfpgan_core.errors import InputError, WeightsError, error_text
+from gfpgan_core.errors import InputError, error_text
 from gfpgan_core.files import sha256_of, write_behind
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
-from gfpgan_core.weights.folders import weights_file
+from gfpgan_core.weights.folders import weights_sha256
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -184,12 +185,7 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that a result depends on, as they stand in the record."""
     recorded = {name: value for name, value in vars(options).items() if name not in _NOT_RECORDED}
     if options.weights:
-        try:
-            recorded["version"] = sha256_of(weights_file(options.weights))
-        except OSError as error:
-            raise WeightsError(
-                f"{options.weights} can't be read as weights: {error.strerror or error}"
-            ) from error
+        recorded["version"] = weights_sha256(options.weights)
     return recorded
 
 
@@ -209,23 +205,15 @@ def load_restorer(options: argparse.Namespace) -> FaceRestorer:
         InputError: unknown device, detector, mask or back end.
         WeightsError: weights can't be had or are damaged.
     """
-    from gfpgan_core.runtime import checked_device, configure_process
-
-    configure_process()
-    from gfpgan_core.background import load_background
-    from gfpgan_core.pipeline import FaceRestorer
-
-    chosen = {
-        "detector": options.detector,
-        "mask": options.mask,
-        "device": options.device,
-        "backend": options.backend,
-    }
-    if options.background != "none":  # absent weights end the run now, not each photo
-        load_background(options.background, checked_device(options.device))
-    if options.weights:
-        return FaceRestorer.from_file(options.weights, **chosen)
-    return FaceRestorer.from_release(options.version, **chosen)
+    return loading.load_restorer(
+        options.version,
+        options.weights,
+        options.background,
+        options.device,
+        detector=options.detector,
+        mask=options.mask,
+        backend=options.backend,
+    )
 
 
 def _restore_all(

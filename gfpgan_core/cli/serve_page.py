@@ -259,8 +259,7 @@ class _Page:
         # In Gradio's own folder, where it removes files in time.
         made = Path(tempfile.mkdtemp(prefix="made-", dir=self._folder))
         height, width = result.image.shape[:2]
-        shrunk = min(1.0, _PREVIEW_SIDE_PX / max(width, height))
-        size_wh = max(1, round(width * shrunk)), max(1, round(height * shrunk))
+        size_wh = images.preview_size_wh(result.image, _PREVIEW_SIDE_PX)
         previews = []
         for name, one in (("before", before.rgb), ("after", result.image)):
             alpha = before.alpha if name == "before" else result.alpha

@@ -9,7 +9,7 @@ from gfpgan_core.images.opening import check_input_size, size_of
 from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.reading import decode, read, read_rgb
 from gfpgan_core.images.tensors import from_pm1, to_pm1
-from gfpgan_core.images.writing import chosen_format, encode, preview, write
+from gfpgan_core.images.writing import chosen_format, encode, preview, preview_size_wh, write
 
 __all__ = [
     "SUFFIXES",
@@ -27,6 +27,7 @@ __all__ = [
     "keep_gray",
     "keep_gray_face",
     "preview",
+    "preview_size_wh",
     "read",
     "read_rgb",
     "size_of",

@@ -66,6 +66,13 @@ def encode(
     return _encoded(image, file_format, dpi, exif or Image.Exif())
 
 
+def preview_size_wh(rgb: ImageU8, max_side_px: int) -> tuple[int, int]:
+    """Return (width, height) of an (H, W, 3) picture, reduced until it has at most such sides."""
+    height, width = rgb.shape[:2]
+    shrunk = min(1.0, max_side_px / max(width, height))
+    return max(1, round(width * shrunk)), max(1, round(height * shrunk))
+
+
 def preview(rgb: ImageU8, alpha: ImageU8 | None, size_wh: tuple[int, int]) -> bytes:
     """Return a picture as a small JPEG file of the size given, for looking at; no metadata."""
     image = Image.fromarray(rgb).resize(size_wh, Image.Resampling.LANCZOS)
