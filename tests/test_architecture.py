@@ -167,14 +167,25 @@ def test_networks_know_nothing_of_files() -> None:
         "gfpgan_core.config, gfpgan_core.runtime, gfpgan_core.weights.releases",
         # These set the process up first: OpenMP reads its settings when torch is imported.
         "gfpgan_core.__main__, gfpgan_core.upstream.command, train.__main__, scripts.train_stages",
+        "gfpgan_core.cli.batch, gfpgan_core.cli.serve_page, gfpgan_core.batch.child",
     ],
 )
 def test_what_runs_before_the_set_up_needs_no_torch(modules: str) -> None:
-    code = f"import sys; import {modules}; print('torch' in sys.modules)"
+    assert not _imports(modules, "torch")
+
+
+def test_commands_begin_without_numpy() -> None:
+    assert not _imports("gfpgan_core.__main__", "numpy")
+    assert _imports("gfpgan_core.cli.batch", "numpy")  # imported by that command alone
+
+
+def _imports(modules: str, other: str) -> bool:
+    """Whether a fresh process that imports modules has imported another one with them."""
+    code = f"import sys; import {modules}; print({other!r} in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert result.stdout == "False\n"
+    return result.stdout == "True\n"
 
 
 def test_the_drawing_of_the_imports_is_of_todays() -> None:
