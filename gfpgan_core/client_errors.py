@@ -6,7 +6,13 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from gfpgan_core.errors import CropFailedError, InputError, MissingPackageError, WeightsError
+from gfpgan_core.errors import (
+    NO_ROOM_ON_SERVER,
+    CropFailedError,
+    InputError,
+    MissingPackageError,
+    WeightsError,
+)
 from gfpgan_core.runtime import is_out_of_memory
 
 _logger = logging.getLogger(__name__)
@@ -41,10 +47,7 @@ def errors_for_clients(without_weights: str) -> Iterator[None]:
         ) from None
     except OSError as error:
         _logger.exception("files")
-        raise InputError(
-            "this server can't write its files at the moment (its disk may be full): try again"
-            " later"
-        ) from error
+        raise InputError(NO_ROOM_ON_SERVER) from error
     except Exception as error:
         if is_out_of_memory(error):
             _logger.warning("out of memory: %s", error)

@@ -1,5 +1,10 @@
 """The errors that callers are meant to catch; their texts are written for users."""
 
+NO_ROOM_ON_SERVER = (
+    "this server can't write its files at the moment (its disk may be full): try again later"
+)
+"""What a client reads when the server's files can't be written."""
+
 
 class InputError(ValueError):
     """The input can't be used: the text says what was given, what is allowed, what to do."""

@@ -23,16 +23,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from gfpgan_core.errors import InputError
+from gfpgan_core.errors import NO_ROOM_ON_SERVER, InputError
+from gfpgan_core.fetching import Incoming, copy_bounded
 
 MAX_PHOTO_BYTES = 256 * 2**20
 """Of a photo: 64 megapixels of 16-bit RGB take 384 MB without compression, in no usual file."""
 MAX_ARCHIVE_BYTES = 8 * 2**30
 """Of a training's photos."""
+MIN_FETCH_S = 60
+"""That a download may take in all, however small it is."""
+MIN_FETCH_BYTES_PER_S = 2**20
+"""A download may take as long beside that as its largest size takes at this pace: a host that sends
+a byte now and then would hold the only slot for ever."""
 
 # A result is read by Cog within milliseconds of its prediction's end, and there is no call that
 # says so. The next request removes it at once; without one, it goes after this time.
 RESULT_KEPT_S = 60.0
+
+_NO_ADDRESS = (
+    "an address can't be read: give that of a file (http:// or https://), or the file itself as a"
+    " data: URL in base64"
+)
 
 _PREFIX = "gfpgan-requests-"
 _CHUNK_BYTES = 2**20
@@ -49,7 +60,11 @@ class RequestFiles:
     """
 
     def __init__(
-        self, max_bytes: int, parent: Path | None = None, kept_s: float = RESULT_KEPT_S
+        self,
+        max_bytes: int,
+        parent: Path | None = None,
+        kept_s: float = RESULT_KEPT_S,
+        fetch_s: float | None = None,
     ) -> None:
         """Prepare the folder's place; the folder itself is made when it is first used.
 
@@ -57,10 +72,14 @@ class RequestFiles:
             max_bytes: Larger downloads are stopped.
             parent: Where the folder is made; by default the system's temporary folder.
             kept_s: Seconds that a result stays when no further request comes.
+            fetch_s: Seconds that a download may take; by default what `max_bytes` takes at the
+                least pace.
         """
         self._max_bytes = max_bytes
         self._parent = parent
         self._kept_s = kept_s
+        self.fetch_s = fetch_s or MIN_FETCH_S + max_bytes / MIN_FETCH_BYTES_PER_S
+        """Seconds that a download may take."""
         self._state = threading.Lock()
         self._running = False
         self._downloads = 0
@@ -112,38 +131,44 @@ class RequestFiles:
         fetch = cog.Path.validate
 
         def validate(_: type[cog.Path], value: Any) -> Any:
-            found = fetch(value)
-            return cog.Path(self._receive(found.fileobj)) if hasattr(found, "fileobj") else found
+            try:
+                found = fetch(value)
+            except ValueError as error:  # Python's words for it tell a client nothing
+                _logger.warning("an address: %s", error)
+                raise InputError(_NO_ADDRESS) from None
+            return cog.Path(self._receive(found)) if hasattr(found, "fileobj") else found
 
         cog.Path.validate = classmethod(validate)
         threading.Thread(target=self._remove_when_idle, daemon=True).start()
 
-    def _receive(self, source: IO[bytes]) -> Path:
-        """Write a download to the folder.
+    def _receive(self, found: Any) -> Path:
+        """Write what Cog made of an address to the folder.
 
         Raises:
-            InputError: it is too large, or can't be had. The text doesn't say why not: it would
-                tell a client what answers inside the server's network.
+            InputError: it is too large, takes too long, or can't be had. The text doesn't say why
+                not: it would tell a client what answers inside the server's network.
         """
+        try:
+            return self._written(Incoming(found, self.fetch_s))
+        except OSError as error:
+            _logger.warning("a download can't be written: %s", error)
+            raise InputError(NO_ROOM_ON_SERVER) from None
+
+    def _written(self, source: Incoming) -> Path:
         folder = self.folder
         with self._state:
             self._downloads += 1
             if not self._running:  # a new request comes: the last one's result has been read
                 self._remove(folder.glob("results/*"))
-        # The name and the file are made before anything can fail or be canceled.
-        file = tempfile.NamedTemporaryFile(prefix="received-", dir=folder, delete=False)  # noqa: SIM115
         try:
-            with file:
-                copy_bounded(source, file, self._max_bytes)
-        except BaseException as error:
-            Path(file.name).unlink(missing_ok=True)
-            if isinstance(error, InputError) or not isinstance(error, Exception):
+            # The name and the file are made before anything can fail or be canceled.
+            file = tempfile.NamedTemporaryFile(prefix="received-", dir=folder, delete=False)  # noqa: SIM115
+            try:
+                with file:
+                    copy_bounded(source, file, self._max_bytes)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
                 raise
-            _logger.warning("a download failed: %s", error)
-            raise InputError(
-                "a file can't be fetched from the address given: check that the link is complete,"
-                " opens without signing in, and answers within 10 seconds"
-            ) from None
         finally:
             with self._state:
                 self._downloads -= 1
@@ -271,20 +296,6 @@ class RequestFiles:
         if self._made is not None:
             shutil.rmtree(self._made, ignore_errors=True)
         os._exit(128 + signal.SIGTERM)
-
-
-def copy_bounded(source: IO[bytes], target: IO[bytes], max_bytes: int) -> None:
-    """Copy a stream to its end.
-
-    Raises:
-        InputError: it is longer than allowed.
-    """
-    left = max_bytes
-    while chunk := source.read(min(_CHUNK_BYTES, left + 1)):
-        left -= len(chunk)
-        if left < 0:
-            raise InputError(f"a file has more than the allowed {max_bytes / 2**20:.0f} MiB")
-        target.write(chunk)
 
 
 def remove_abandoned(parent: Path) -> None:

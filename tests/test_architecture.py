@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gfpgan_core.tiling",
         "gfpgan_core.files",
         "gfpgan_core.formats",
+        "gfpgan_core.fetching",
     ),
     ("gfpgan_core.geometry", "gfpgan_core.compat", "gfpgan_core.networks"),
     (
