@@ -39,9 +39,17 @@ def main() -> int:
         return 1
     _say(answers, event="ready")
     for line in lines:
-        child.restore(json.loads(line))
+        try:
+            child.restore(json.loads(line))
+        except _UnwritableError as error:
+            _say(answers, event="stop", error=str(error))
+            return 1
         _say(answers, event="end")
     return 0
+
+
+class _UnwritableError(Exception):
+    """The folder of results takes no more files: that is of the disk, not of a photo."""
 
 
 def _own_stdout() -> TextIO:
@@ -102,9 +110,8 @@ class _Child:
 
             try:
                 images.write(path, data)
-            except InputError as error:  # of the disk, not of the photo
-                _say(self._answers, event="stop", error=str(error))
-                return
+            except InputError as error:
+                raise _UnwritableError(str(error)) from error
             digest = hashlib.sha256(data).hexdigest()
             row = {"status": "restored", "output": path.name, "sha256": digest}
             row["faces"] = len(result.faces)
@@ -120,6 +127,7 @@ def _local_path(photo: dict[str, Any]) -> Path:
 
     Raises:
         InputError: it can't be fetched.
+        _UnwritableError: it can't be written here.
     """
     uri = photo["uri"]
     if "://" not in uri:
@@ -133,10 +141,14 @@ def _local_path(photo: dict[str, Any]) -> Path:
         if size is not None and size > MAX_IMAGE_BYTES:
             raise InputError(f"it has {size} bytes; a photo may have at most {MAX_IMAGE_BYTES}")
         with system.open_input_stream(name) as stream:
-            path.write_bytes(stream.read(MAX_IMAGE_BYTES + 1))
+            data = stream.read(MAX_IMAGE_BYTES + 1)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"it can't be fetched: {reason}") from error
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise _UnwritableError(f"{path} can't be written: {error.strerror or error}") from error
     return path
 
 

@@ -133,15 +133,6 @@ def shards_of(path: Path) -> int:
     return int(metadata[_SHARDS_KEY])
 
 
-def rows_of(path: Path) -> int:
-    """Return how many photos a manifest names.
-
-    Raises:
-        InputError: it can't be read as a manifest.
-    """
-    return int(_metadata(path).num_rows)
-
-
 def items_in(path: Path, shard: int) -> list[Item]:
     """Return the photos of one shard, by id.
 
@@ -151,10 +142,34 @@ def items_in(path: Path, shard: int) -> list[Item]:
     shards = shards_of(path)
     if not 0 <= shard < shards:
         raise InputError(f"shard is {shard}; {path} has 0 to {shards - 1}")
-    dataset = require("pyarrow.dataset")
+    dataset, pa = require("pyarrow.dataset"), require("pyarrow")
     names = ["id", "uri", "bytes", "etag"]
-    table = dataset.dataset(path).to_table(names, filter=dataset.field("shard") == shard)
+    try:
+        table = dataset.dataset(path).to_table(names, filter=dataset.field("shard") == shard)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
     return [Item(**row) for row in table.sort_by("id").to_pylist()]
+
+
+def ids_in(path: Path) -> NDArray[np.int64]:
+    """Return the ids of all photos of a manifest, sorted.
+
+    Raises:
+        InputError: it can't be read as a manifest.
+    """
+    parquet, pa = require("pyarrow.parquet"), require("pyarrow")
+    try:
+        ids = parquet.read_table(path, columns=["id"]).column("id").to_numpy()
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+    return np.sort(ids)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} can't be read as a manifest: {' '.join(str(error).split())[:200]};"
+        " `gfpgan batch manifest` writes one"
+    )
 
 
 def _metadata(path: Path) -> Any:
@@ -162,10 +177,7 @@ def _metadata(path: Path) -> Any:
     try:
         metadata = parquet.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path} can't be read as a manifest: {' '.join(str(error).split())[:200]};"
-            " `gfpgan batch manifest` writes one"
-        ) from error
+        raise _unreadable(path, error) from error
     if _SHARDS_KEY not in (metadata.metadata or {}):
         raise InputError(f"{path} is no manifest: `gfpgan batch manifest` writes one")
     return metadata

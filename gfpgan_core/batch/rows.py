@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, Any, Literal
 from gfpgan_core.batch.packages import require
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import remove_partial_files, whole_file
+from gfpgan_core.formats import WRITABLE
 
 JOURNAL = "rows.jsonl"
 ROWS = "rows.parquet"
@@ -20,6 +22,7 @@ SUCCESS = "_SUCCESS"
 FETCHED_PREFIX = ".fetched_"
 """Of a bucket's photo, while it is restored."""
 _LOCK = ".lock"
+_RESULT = re.compile(rf"\d+\.({'|'.join(WRITABLE)})")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,13 @@ def locked(folder: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(f"another process works in {folder}: let it end, or end it") from error
+        except OSError as error:
+            raise InputError(
+                f"{folder} can't be locked ({error.strerror or error}): name an output on a file"
+                " system that has locks"
+            ) from error
         remove_partial_files(folder)
         for left in folder.glob(f"{FETCHED_PREFIX}*"):
             left.unlink(missing_ok=True)
@@ -94,20 +102,35 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         assert self._file is not None
-        self._file.close()
+        with contextlib.suppress(OSError):  # a line that didn't fit; the error of it is known
+            self._file.close()
 
     def begun(self, photo: int, *, alone: bool) -> None:
-        """Note that a photo was handed to the process that restores."""
+        """Note that a photo was handed to the process that restores.
+
+        Raises:
+            InputError: it can't be written.
+        """
         self._write({"begun": photo, "alone": alone})
 
     def row(self, row: Row) -> None:
-        """Note what became of a photo."""
+        """Note what became of a photo.
+
+        Raises:
+            InputError: it can't be written.
+        """
         self._write(asdict(row))
 
     def _write(self, line: dict[str, Any]) -> None:
         assert self._file is not None
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{self._path} can't be written: {error.strerror or error}; the same command goes"
+                " on from here"
+            ) from error
 
 
 @dataclass
@@ -122,7 +145,11 @@ class Past:
 
 
 def past_of(folder: Path) -> Past:
-    """Return what is known of a shard's photos: the last row of each, and what never ended."""
+    """Return what is known of a shard's photos: the last row of each, and what never ended.
+
+    Raises:
+        InputError: its rows can't be read.
+    """
     past = Past({row.id: row for row in _finished_rows(folder)}, {}, {})
     for line in _lines(folder / JOURNAL):
         try:
@@ -156,12 +183,33 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _finished_rows(folder: Path) -> Iterator[Row]:
     path = folder / ROWS
     if path.is_file():
-        table = require("pyarrow.parquet").read_table(path)
-        yield from (Row(**row) for row in table.to_pylist())
+        pa, parquet = require("pyarrow"), require("pyarrow.parquet")
+        try:
+            rows = [Row(**row) for row in parquet.read_table(path).to_pylist()]
+        except (OSError, TypeError, pa.ArrowException) as error:
+            raise InputError(
+                f"{path} can't be read as a shard's rows; remove its folder to do the shard again"
+            ) from error
+        yield from rows
+
+
+def reopen(folder: Path) -> None:
+    """Say that a shard isn't done any more: its results are about to change.
+
+    Raises:
+        InputError: that can't be said.
+    """
+    try:
+        (folder / SUCCESS).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder / SUCCESS} can't be removed: {error.strerror}") from error
 
 
 def finish(folder: Path, rows: list[Row]) -> None:
-    """Write a shard's rows, by id, and say that all of it is done; the journal goes.
+    """Write a shard's rows, by id, and say that all of it is done.
+
+    The journal goes, and so do results that no row names: of photos that changed and now fail, or
+    have another format.
 
     Raises:
         InputError: they can't be written.
@@ -173,10 +221,14 @@ def finish(folder: Path, rows: list[Row]) -> None:
     try:
         with whole_file(folder / ROWS) as temporary:
             parquet.write_table(pa.Table.from_pylist(ordered, schema=schema), temporary)
+        named = {row.output for row in rows}
+        for path in folder.iterdir():
+            if _RESULT.fullmatch(path.name) and path.name not in named and path.is_file():
+                path.unlink()
         (folder / SUCCESS).touch()
         (folder / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{folder / ROWS} can't be written: {error.strerror}") from error
+        raise InputError(f"{folder / ROWS} can't be written: {error.strerror or error}") from error
 
 
 def is_done(folder: Path) -> bool:

@@ -9,7 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfpgan_core.batch.manifest import rows_of
+import numpy as np
+from numpy.typing import NDArray
+
+from gfpgan_core.batch.manifest import ids_in
 from gfpgan_core.batch.packages import require
 from gfpgan_core.batch.rows import Row, is_done, past_of
 from gfpgan_core.errors import InputError
@@ -42,6 +45,8 @@ class Status:
     """When each photo was done, ordered."""
     recent_faces: int = 0
     """In the last five minutes of work."""
+    not_named: int = 0
+    """Rows of photos that the manifest doesn't name (any more); nothing else counts them."""
 
     @property
     def done(self) -> int:
@@ -70,6 +75,8 @@ class Status:
             f"{self.done} of {self.total} photos: {counts}; {self.shards_done} shards done",
             f"{pace:.2f} photos/s, {pace * faces:.2f} faces/s; {_time_left(self.seconds_left())}",
         ]
+        if self.not_named:
+            lines.append(f"{self.not_named} more photos that this manifest does not name")
         lines += [f"failed: {number} x {cause}" for cause, number in self.failures.most_common(10)]
         lines += [f"poison: {row.uri}: {row.error}" for row in self.poison]
         lines += [f"slowest: {row.seconds:.1f} s {row.uri}" for row in self.slowest]
@@ -104,10 +111,14 @@ def status_of(run: Path) -> Status:
         manifest = json.loads((run / SETTINGS).read_text(encoding="utf-8"))["manifest"]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{run} is no folder of `gfpgan batch run`") from error
-    status = Status(rows_of(Path(manifest)))
+    named = ids_in(Path(manifest))
+    status = Status(len(named))
     for folder in sorted(path for path in run.iterdir() if re.fullmatch(r"\d{6,}", path.name)):
         status.shards_done += is_done(folder)
-        for row in past_of(folder).rows.values():
+        rows = list(past_of(folder).rows.values())
+        ours = _are_in(named, rows)
+        status.not_named += len(rows) - len(ours)
+        for row in ours:
             status.counts[row.status] += 1
             status.faces += row.faces
             status.finished.append(row.finished)
@@ -119,6 +130,13 @@ def status_of(run: Path) -> Status:
         status.slowest = sorted(status.slowest, key=lambda row: -row.seconds)[:_SLOWEST]
     status.finished.sort()
     return status
+
+
+def _are_in(named: NDArray[np.int64], rows: list[Row]) -> list[Row]:
+    """Return the rows whose ids are among sorted ones."""
+    ids = np.fromiter((row.id for row in rows), np.int64, len(rows))
+    places = np.searchsorted(named, ids).clip(max=len(named) - 1)
+    return [row for row, is_named in zip(rows, named[places] == ids, strict=True) if is_named]
 
 
 def _cause(error: str) -> str:

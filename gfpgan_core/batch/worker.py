@@ -18,6 +18,7 @@ from gfpgan_core.batch.rows import (
     is_done,
     locked,
     past_of,
+    reopen,
     shard_folder,
 )
 from gfpgan_core.batch.settings import Settings
@@ -92,7 +93,8 @@ class Worker:
             todo = [item for item in items if item.id not in done]
             if not todo and is_done(folder):
                 return 0
-            rows = {photo: past.rows[photo] for photo in done}
+            reopen(folder)
+            rows = dict(past.rows)  # of photos that this manifest doesn't name, too
             with Journal(folder) as journal:
                 for row in self._rows(todo, folder, journal, past):
                     rows[row.id] = row

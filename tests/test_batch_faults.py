@@ -1,0 +1,180 @@
+"""`gfpgan batch` on a machine that fails it: full disks, damaged files, and what a reader sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch_photos import make_photos, rows_of, save_photo
+from faults import full_disk, run_code, run_python
+from PIL import Image
+
+from gfpgan_core.__main__ import main
+from gfpgan_core.batch import manifest as manifests
+from gfpgan_core.batch.rows import Row, shard_folder
+from gfpgan_core.batch.settings import Settings
+from gfpgan_core.batch.status import status_of
+from gfpgan_core.batch.worker import Job, Worker
+from gfpgan_core.config import RestoreOptions
+from gfpgan_core.errors import InputError
+
+pytest.importorskip("pyarrow", reason="batches need pyarrow")
+
+_SETTINGS = Settings(format="png", options=RestoreOptions(aligned=True, scale=1))
+_OPTIONS = ["--version", "compact", "--aligned", "--scale", "1", "--workers", "1"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos", 3)
+
+
+def _manifest(source: Path, shards: int = 1) -> Path:
+    path = source.parent / "manifest.parquet"
+    command = ["batch", "manifest", str(source), "--output", str(path), "--overwrite"]
+    assert main([*command, "--shards", str(shards)]) == 0
+    return path
+
+
+def _run(manifest: Path, run: Path) -> list[Row]:
+    new: list[Row] = []
+    with Worker(Job(_SETTINGS, manifest, run)) as worker:
+        worker.run_shard(0, new.append)
+    return new
+
+
+def _names(rows: list[Row]) -> list[str]:
+    return sorted(row.uri.rpartition("/")[2] for row in rows)
+
+
+def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(tmp_path: Path) -> None:
+    """A photo that no room was left for isn't a bad photo: it has no row."""
+    noise = np.random.default_rng(1).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    names = [f"{number}.png" for number in range(3)]
+    for name in names:
+        Image.fromarray(noise).save(tmp_path / name)  # 270 KB
+    addresses = tmp_path / "list.txt"
+    addresses.write_text("".join(f"file://{tmp_path}/{name}\n" for name in names))
+    manifest, output = _manifest(addresses), tmp_path / "out"
+    command = ["-m", "gfpgan_core", "batch", "run", manifest, "--output", output, *_OPTIONS]
+
+    stopped = run_python(*command, before=full_disk(200_000))
+
+    assert stopped.returncode == 1, stopped.stderr
+    assert "can't be written" in stopped.stderr and "goes on from here" in stopped.stderr
+    assert "FAILED" not in stopped.stderr and "Traceback" not in stopped.stderr
+    (run,) = output.iterdir()
+    assert rows_of(run) == []
+    assert run_python(*command).returncode == 0
+    assert _names(rows_of(run)) == names
+    assert not list(run.rglob(".fetched_*"))
+
+
+def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(photos: Path) -> None:
+    manifest, output = _manifest(photos), photos.parent / "out"
+    command = ["-m", "gfpgan_core", "batch", "run", manifest, "--output", output, *_OPTIONS]
+    first = run_python(*command)
+    assert first.returncode == 0, first.stderr
+    (run,) = output.iterdir()
+    (shard_folder(run, 0) / "rows.jsonl").write_text("\n" * 200_000)
+    save_photo(photos / "new.png", 50)
+    _manifest(photos)
+
+    stopped = run_python(*command, before=full_disk(200_000))
+
+    assert stopped.returncode == 1
+    assert "rows.jsonl can't be written" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert run_python(*command).returncode == 0
+    assert len(rows_of(run)) == 5
+
+
+def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(photos: Path) -> None:
+    run = photos.parent / "run"
+    success = shard_folder(run, 0) / "_SUCCESS"
+    _run(_manifest(photos), run)
+    assert success.exists()
+    save_photo(photos / "new.png", 77)
+    seen: list[bool] = []
+
+    with Worker(Job(_SETTINGS, _manifest(photos), run)) as worker:
+        worker.run_shard(0, lambda row: seen.append(success.exists()))
+
+    assert seen == [False]
+    assert success.exists()
+
+
+def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(photos: Path) -> None:
+    run = photos.parent / "run"
+    _run(_manifest(photos), run)
+    (photos / "0.png").unlink()
+    save_photo(photos / "new.png", 77)
+    manifest = _manifest(photos)
+
+    assert _names(_run(manifest, run)) == ["new.png"]
+
+    assert _names(rows_of(run)) == ["0.png", "1.png", "2.png", "broken.jpg", "new.png"]
+    (run / "settings.json").write_text(f'{{"manifest": "{manifest}"}}')
+    status = status_of(run)
+    assert (status.total, status.done, status.not_named) == (4, 4, 1)
+    assert "1 more photos that this manifest does not name" in status.lines()
+
+
+def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path) -> None:
+    run = photos.parent / "run"
+    _run(_manifest(photos), run)
+    (photos / "0.png").write_bytes(b"no picture any more")
+
+    (row,) = _run(_manifest(photos), run)
+
+    assert row.status == "failed"
+    kept = {path.name for path in shard_folder(run, 0).glob("*.png")}
+    assert kept == {row.output for row in rows_of(run) if row.status == "restored"}
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 and nothing", None])
+def test_damaged_rows_and_manifests_are_named(photos: Path, damage: bytes | None) -> None:
+    manifest, run = _manifest(photos), photos.parent / "run"
+    _run(manifest, run)
+    rows = shard_folder(run, 0) / "rows.parquet"
+    rows.write_bytes(rows.read_bytes()[:-40] if damage is None else damage)
+    with pytest.raises(InputError, match=r"rows.parquet can't be read as a shard's rows"):
+        _run(manifest, run)
+    content = manifest.read_bytes()
+    # The middle: its description at the end can still be read.
+    manifest.write_bytes(content[:4] + bytes(len(content) // 2) + content[len(content) // 2 + 4 :])
+    with pytest.raises(InputError, match=r"manifest.parquet can't be read as a manifest"):
+        manifests.items_in(manifest, 0)
+
+
+def test_the_process_that_watches_does_not_hold_torch(photos: Path) -> None:
+    """It asked for a GPU, which took 0.7 GiB for as long as the batch runs."""
+    code = (
+        "import sys\nfrom gfpgan_core.__main__ import main\n"
+        "assert main(sys.argv[1:]) == 0\nprint('torch' in sys.modules)\n"
+    )
+    output = photos.parent / "out"
+    command = ["batch", "run", _manifest(photos), "--output", output, *_OPTIONS[:-2]]
+    done = run_code(code, *command)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+def test_a_gpu_gets_one_worker_and_a_processor_one_for_each_core(tmp_path: Path) -> None:
+    """The device is what a process of its own finds: here one whose torch has a GPU."""
+    package = tmp_path / "hook" / "torch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "class cuda:\n    is_available = staticmethod(lambda: 1)\n"
+    )
+    code = (
+        "import sys\nfrom gfpgan_core.batch.settings import Settings\n"
+        "from gfpgan_core.cli import batch\n"
+        "batch.allowed_cores = lambda: 6\n"
+        "asked = Settings(), Settings(device='cpu', threads=2)\n"
+        "print(*map(batch.worker_count, asked))\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(package.parent))
+        assert run_code(code).stdout.split() == ["1", "3"]
+    assert run_code(code).stdout.split() == ["6", "3"]
