@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PORTRAIT
+from faults import full_disk, run_code
 
 from gfpgan_core import bounds
 from gfpgan_core.errors import InputError
@@ -225,3 +226,38 @@ def test_damaged_and_foreign_archives_are_named_and_not_quoted(tmp_path: Path) -
         with pytest.raises(InputError, match="damaged, cut off or encrypted"):
             unpack_images(_file(tmp_path, damaged), tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive"),
+        (b"Rar!\x1a\x07\x01\x00", "a RAR archive"),  # RAR 5
+        (b"Rar!\x1a\x07\x00", "a RAR archive"),  # RAR 4
+        (b"\x28\xb5\x2f\xfd\x04", "compressed by zstd"),  # .tar.zst
+        (b"\x04\x22\x4d\x18", "compressed by LZ4"),
+        (b"\xff\xd8\xff\xe0", "no zip or tar"),  # a photo alone
+    ],
+)
+def test_archives_of_other_kinds_are_named(tmp_path: Path, start: bytes, what: str) -> None:
+    with pytest.raises(InputError, match=f"train_data is {what}: send the photos as a .zip"):
+        unpack_images(_file(tmp_path, start + bytes(600)), tmp_path / "photos")
+
+
+@pytest.mark.parametrize("folder", ["PK", "BZh", "Rar!\x1a\x07"])
+def test_a_tar_is_one_whatever_its_first_name_looks_like(tmp_path: Path, folder: str) -> None:
+    archive = _tar({f"{folder}/1.jpg": PORTRAIT.read_bytes()}, format=tarfile.USTAR_FORMAT)
+    (image,) = unpack_images(_file(tmp_path, archive), tmp_path / "photos").images
+    assert image.read_bytes() == PORTRAIT.read_bytes()
+
+
+def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: Path) -> None:
+    archive = _zip(tmp_path, {f"{number}.png": PNG + bytes(300_000) for number in range(3)})
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom train.unpack import unpack_images\n"
+        "try:\n    unpack_images(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except OSError as error:\n    print(error.strerror)\n"
+    )
+    done = run_code(code, archive, tmp_path / "photos", before=full_disk(200_000))
+    assert done.stdout.strip() == "File too large", done.stderr
+    assert not (tmp_path / "photos").exists()

@@ -15,11 +15,11 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from gfpgan_core.bounds import (
     MAX_DIRECTORY_BYTES,
@@ -32,6 +32,8 @@ from gfpgan_core.bounds import (
 )
 from gfpgan_core.errors import InputError
 
+_T = TypeVar("_T")
+
 _CHUNK_BYTES = 2**18
 _BLOCK_BYTES = 512
 
@@ -39,6 +41,19 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
+}
+# Of archives that are not read: what they are called in the refusal.
+_REFUSED = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"\x04\x22\x4d\x18": "compressed by LZ4",
+    b"LZIP": "compressed by lzip",
+    b"\x1f\x9d": "compressed by Unix's compress",
+    b"MSCF": "a cabinet file",
+    b"!<arch>\n": "an ar archive",
+    b"07070": "a cpio archive",
+    b"xar!": "a xar archive",
 }
 # The others, which hardly any program writes into a zip, unpack any length at once.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -90,16 +105,26 @@ def opened(archive: Path, allowance: Allowance) -> Iterator[Iterator[Member]]:
     with archive.open("rb") as file:
         start = file.read(_BLOCK_BYTES)
         file.seek(0)
-        if start.startswith(b"PK") or (start[257:262] != b"ustar" and zipfile.is_zipfile(file)):
+        # A tar begins with its first file's name, which may look like the start of anything.
+        is_tar = _is_tar_header(start)
+        if not is_tar and (start.startswith(b"PK") or zipfile.is_zipfile(file)):
             with zipfile.ZipFile(_ShortReads(file)) as found:
                 yield _zip_members(found)
             return
         file.seek(0)
-        opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
-        if opener is None and not _is_tar_header(start):
-            raise InputError("train_data is no zip or tar: send an archive of photos")
+        opener = None if is_tar else _begun_by(_OPENERS, start)
+        if opener is None and not is_tar:
+            what = _begun_by(_REFUSED, start) or "no zip or tar"
+            raise InputError(
+                f"train_data is {what}: send the photos as a .zip, .tar, .tar.gz, .tar.bz2 or"
+                " .tar.xz"
+            )
         with _Forward(opener(file) if opener else file, allowance, counts=bool(opener)) as source:
             yield _tar_members(source)
+
+
+def _begun_by(kinds: Mapping[bytes, _T], start: bytes) -> _T | None:
+    return next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
 
 
 def _is_tar_header(block: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
@@ -48,6 +49,7 @@ def unpack_images(archive: Path, destination: Path) -> Unpacked:
     Raises:
         InputError: no archive, damaged, encrypted, or one that holds links, names that lead
             elsewhere, too many files or too many bytes. `destination` is then removed.
+        OSError: the files can't be written; removed as well.
     """
     destination.mkdir(parents=True)
     passed_over: Counter[str] = Counter()
@@ -58,6 +60,9 @@ def unpack_images(archive: Path, destination: Path) -> Unpacked:
     except InputError:
         shutil.rmtree(destination, ignore_errors=True)
         raise
+    except _UnwritableError as error:  # not to be taken for one of the archive's
+        shutil.rmtree(destination, ignore_errors=True)
+        raise error.cause from error
     except Exception as error:  # broken archives make the readers raise all kinds of errors
         shutil.rmtree(destination, ignore_errors=True)
         raise InputError(
@@ -102,6 +107,20 @@ def _write_all(
         yield target
 
 
+class _UnwritableError(Exception):
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _UnwritableError(error) from error
+
+
 def _plain(path: PurePosixPath) -> str:
     """Return a file's name in a form that every file system and log takes."""
     return _NOT_PLAIN.sub("_", path.stem)[:_MAX_STEM] + _NOT_PLAIN.sub("_", path.suffix)[:10]
@@ -109,12 +128,16 @@ def _plain(path: PurePosixPath) -> str:
 
 def _write(head: bytes, source: IO[bytes], target: Path, shown: str, allowance: Allowance) -> None:
     written = 0
-    with target.open("wb") as file:
+    with _writing():
+        file = target.open("wb")
+    with file:
         chunk = head
         while chunk:
             written += len(chunk)
             if written > MAX_ENTRY_BYTES:
                 raise InputError(f"{shown} has more than {MAX_ENTRY_BYTES // 2**20} MiB")
             allowance.take(len(chunk))
-            file.write(chunk)
+            with _writing():
+                file.write(chunk)
+                file.flush()  # nothing is left to fail where the file is closed
             chunk = source.read(_CHUNK_BYTES)
