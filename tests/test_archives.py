@@ -33,7 +33,7 @@ def _zip(folder: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def _tar(members: dict[str, bytes], **options: str) -> bytes:
+def _tar(members: dict[str, bytes], **options: object) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", **options) as archive:  # type: ignore[call-overload]
         for name, data in members.items():
