@@ -33,7 +33,7 @@ def _zip(folder: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def _tar(members: dict[str, bytes], **options: object) -> bytes:
+def _tar(members: dict[str, bytes], **options: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", **options) as archive:  # type: ignore[call-overload]
         for name, data in members.items():
@@ -246,7 +246,8 @@ def test_archives_of_other_kinds_are_named(tmp_path: Path, start: bytes, what: s
 
 @pytest.mark.parametrize("folder", ["PK", "BZh", "Rar!\x1a\x07"])
 def test_a_tar_is_one_whatever_its_first_name_looks_like(tmp_path: Path, folder: str) -> None:
-    archive = _tar({f"{folder}/1.jpg": PORTRAIT.read_bytes()}, format=tarfile.USTAR_FORMAT)
+    members = {f"{folder}/1.jpg": PORTRAIT.read_bytes()}
+    archive = _tar(members, format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
     (image,) = unpack_images(_file(tmp_path, archive), tmp_path / "photos").images
     assert image.read_bytes() == PORTRAIT.read_bytes()
 
