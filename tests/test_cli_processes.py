@@ -187,3 +187,24 @@ def test_an_original_survives_on_a_disk_that_ignores_case(tmp_path: Path) -> Non
     assert result.returncode == 0
     assert (tmp_path / "copy" / "x" / "IMG_1.JPG").read_bytes() == original.read_bytes()
     assert (tmp_path / "copy" / "x" / "IMG_1_2.jpg").is_file()
+
+
+def test_an_output_folder_that_is_removed_meanwhile_is_made_again(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "out")
+    out, _ = running.communicate()
+    assert out.splitlines()[-1] == "20 restored, 0 failed, 0 passed over"
+    assert (tmp_path / "out" / "19.png").is_file()
+
+
+def test_an_output_folder_that_takes_no_more_files_ends_the_run(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """Restoring the others would cost hours, and each of them would fail."""
+    (tmp_path / "out").rename(tmp_path / "moved")
+    (tmp_path / "out").touch()
+    out, err = running.communicate()
+    assert running.returncode == 1
+    assert "stopped: no more photos can be written (Not a directory)" in err
+    assert err.count("FAILED") <= 2 and " not tried" in out.splitlines()[-1]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cli_runs import Cli, cli, contents, out, photo, visible
+import pytest
+from cli_runs import Cli, FakeRestorer, cli, contents, out, photo, visible
+
+from gfpgan_core import images
+from gfpgan_core.cli import restore
+from gfpgan_core.config import RestoreOptions
+from gfpgan_core.result import Restoration
 
 __all__ = ["cli", "out"]
 
@@ -105,3 +112,27 @@ def test_a_record_that_is_a_link_is_not_followed(cli: Cli, tmp_path: Path, out: 
     record.symlink_to(victim)
     assert cli(path, "--output", out, "--overwrite") == 1
     assert victim.read_text() == "mine"
+
+
+def test_a_photo_that_changes_while_it_is_restored_is_restored_again_by_resume(
+    cli: Cli, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its result is that of the photo before: the record must not say that it is the new one's."""
+    original = photo(tmp_path / "a.png", 1)
+
+    class Changing(FakeRestorer):
+        def restore_many(
+            self, photos: Iterable[Path], options: RestoreOptions
+        ) -> Iterator[Restoration | Exception]:
+            for result in super().restore_many(photos, options):
+                photo(original, 2, side_px=17)
+                yield result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "load_restorer", lambda _: Changing())
+        assert cli(original, "--output", out) == 0
+    assert cli(original, "--output", out, "--resume", "--overwrite") == 0
+    assert cli.closing == "1 restored, 0 failed, 0 passed over"
+    assert images.read_rgb(out / "a.png").shape == (17, 17, 3)
+    assert cli(original, "--output", out, "--resume") == 0
+    assert cli.closing == "0 restored, 0 failed, 1 passed over: 1 done already"

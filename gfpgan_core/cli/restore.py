@@ -7,8 +7,8 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,12 +220,17 @@ def _restore_all(
     photos: list[Source], restorer: FaceRestorer, options: RestoreOptions, saver: _Saver
 ) -> None:
     """Restore one photo while the one before is encoded and written."""
-    restored = restorer.restore_many([photo.path for photo in photos], options)
+    restored = restorer.restore_many(saver.noting(photos), options)
     try:
         with saver.report.progress(len(photos)):
             write_behind(zip(photos, restored, strict=True), lambda pair: saver.save(*pair))
     except _OutputFullError as error:
         saver.report.note(f"stopped: {error}; the same command with --resume goes on")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -238,6 +243,15 @@ class _Saver:
     results: Results
     report: Report
     page: ReportPage | None
+    stamps: dict[Source, tuple[int, int]] = field(default_factory=dict)
+    """Of the photos as they were before they were decoded."""
+
+    def noting(self, photos: list[Source]) -> Iterator[Path]:
+        """Yield each photo's path just before it is decoded, and note the file's stamp."""
+        for source in photos:
+            with contextlib.suppress(OSError):  # decoding it tells why
+                self.stamps[source] = _stamp(source.path)
+            yield source.path
 
     def save(self, source: Source, result: Restoration | Exception) -> None:
         """Write the result and its faces.
@@ -252,7 +266,9 @@ class _Saver:
         except Exception as error:  # of one photo: the others are restored
             self.failed(source.path, error_text(error))
             cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno in _NOTHING_MORE_FITS:
+            if isinstance(cause, OSError) and (
+                cause.errno in _NOTHING_MORE_FITS or not self._is_writable()
+            ):
                 raise _OutputFullError(
                     f"no more photos can be written ({cause.strerror})"
                 ) from error
@@ -260,6 +276,14 @@ class _Saver:
             self.report.restored(source.path, result, files)
             if self.page:
                 self.page.restored(source.path, result, files[0])
+
+    def _is_writable(self) -> bool:
+        """Return whether the folder still takes files: it may have been replaced or taken away."""
+        try:
+            check_writable(self.destination.folder)
+        except InputError:
+            return False
+        return True
 
     def failed(self, source: Path | str, text: str) -> None:
         """Say of a photo that it could not be restored, and why."""
@@ -292,7 +316,10 @@ class _Saver:
             return [self.destination.file, *faces]
         about = {"source": source.path.name, "options": self.recorded}
         with contextlib.suppress(OSError):  # removed since
-            about["sha256"] = sha256_of(source.path)
+            sha256 = sha256_of(source.path)
+            # Of a file that was changed meanwhile this would be the hash of another photo.
+            if self.stamps.get(source) == _stamp(source.path):
+                about["sha256"] = sha256
         parts = {f".{file_format}": data}
         return self.results.write(folder, source.path.stem, parts, about) + faces
 

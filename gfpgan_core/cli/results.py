@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -81,9 +82,11 @@ class Results:
             raise _unwritable(path, error) from error
 
     def _prepare(self, folder: Path) -> None:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        folder.mkdir(parents=True, exist_ok=True)  # anew where it was removed since
         if folder not in self._prepared:
             self._prepared.add(folder)
-            folder.mkdir(parents=True, exist_ok=True)
             remove_partial_files(folder, older_than_s=_ABANDONED_AFTER_S)
 
     def _is_free(self, target: Path, data: bytes) -> bool:
