@@ -36,6 +36,10 @@ def _run(options: argparse.Namespace) -> int:
         from gfpgan_core.cli.batch import batch
 
         return batch(options)
+    if options.command == "video":
+        from gfpgan_core.cli.video import video
+
+        return video(options)
     if options.command == "serve-page":
         from gfpgan_core.cli.serve_page import serve_page
 

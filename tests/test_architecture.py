@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.result",),
     ("gfpgan_core.pipeline",),
     ("gfpgan_core.loading",),
-    ("gfpgan_core.batch",),
+    ("gfpgan_core.batch", "gfpgan_core.video"),
     ("gfpgan_core.cli",),
     ("gfpgan_core.upstream",),
     ("gfpgan_core", "gfpgan_core.__main__"),
@@ -63,6 +63,7 @@ WITHIN = {
     "gfpgan_core.batch",
     "gfpgan_core.cli",
     "gfpgan_core.upstream",
+    "gfpgan_core.video",
     "train",
     "scripts",
 }
@@ -169,6 +170,7 @@ def test_networks_know_nothing_of_files() -> None:
         # These set the process up first: OpenMP reads its settings when torch is imported.
         "gfpgan_core.__main__, gfpgan_core.upstream.command, train.__main__, scripts.train_stages",
         "gfpgan_core.cli.batch, gfpgan_core.cli.serve_page, gfpgan_core.batch.child",
+        "gfpgan_core.cli.video",
     ],
 )
 def test_what_runs_before_the_set_up_needs_no_torch(modules: str) -> None:

@@ -22,7 +22,7 @@ _DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Imported only where a user of the feature has them: an extra, a GPU, Cog.
-_OPTIONAL = {"openvino", "triton", "cog", "pillow_heif"}
+_OPTIONAL = {"openvino", "triton", "cog", "pillow_heif", "av"}
 _OPTIONAL |= {"gradio", "fastapi", "starlette", "uvicorn", "safehttpx"}
 
 
@@ -83,7 +83,9 @@ def test_the_installed_command_works_without_the_checkout(wheel: Path, tmp_path:
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 0 and "{restore,fetch,serve-page,export,batch}" in result.stdout
+    assert (
+        result.returncode == 0 and "{restore,fetch,serve-page,export,video,batch}" in result.stdout
+    )
 
 
 def test_the_package_names_no_module_that_the_wheel_lacks() -> None:

@@ -66,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_serve_page(commands.add_parser("serve-page", help="a page in the browser, for photos"))
     _add_export(commands.add_parser("export", help="write weights as other tools read them"))
+    _add_video(commands.add_parser("video", help="restore the faces in a video"))
     _add_batch(commands.add_parser("batch", help="restore millions of photos, on many machines"))
     return parser
 
@@ -141,18 +142,25 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="report as lines of JSON")
 
 
+def _add_video(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="a video")
+    add("output", metavar="OUTPUT", help="the result: a name in .mp4, .mov or .mkv")
+    add("--overwrite", action="store_true", help="replace the output, and work on it that was kept")
+    add("--resume", action="store_true", help="go on where an earlier run ended")
+    add("--crf", type=float, default=18.0, help="quality of H.264, 0 (lossless) to 51; default: 18")
+    _add_networks(parser)
+    _add_picture(parser, scale="1")
+    add("--blend", type=_blend, default=1.0, help="0: faces unchanged, 1 (default): restored")
+    _add_faces(parser, "all (default), largest, or center")
+    add("--keep-gps", action="store_true", help="leave in the result where a video was taken")
+
+
 def _add_how(parser: argparse.ArgumentParser) -> None:
     """Add what says how a photo is restored, and by what."""
     add = parser.add_argument
-    add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
-    add("--weights", type=Path, metavar="FILE", help="weights of your own: a file, or a folder")
-    add(
-        "--scale",
-        type=_scale,
-        default="auto",
-        help=f"{MIN_SCALE:g} to {MAX_SCALE:g}; default: auto, the largest up to 2 that fits",
-    )
-    add("--background", choices=get_args(Background), default="none", help="default: none")
+    _add_networks(parser)
+    _add_picture(parser, scale="auto")
     add(
         "--blend",
         type=_blend,
@@ -160,45 +168,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help="0: faces unchanged, 1 (default): restored; auto: as much as each face's damage asks",
     )
     add("--aligned", action="store_true", help="the inputs are aligned, square faces")
-    _add_faces(parser)
-    add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
-    add(
-        "--detector",
-        choices=get_args(DetectorName),
-        default="auto",
-        help="default: auto",
-    )
-    add("--mask", choices=get_args(MaskKind), default="auto", help="default: auto")
-    add("--page", type=int, default=1, help="of an animation or a TIFF of several, default: 1")
-    add("--deinterlace", action="store_true", help="for a still from interlaced video")
-    add("--format", choices=("auto", *WRITABLE), default="auto", help="default: auto")
-    add("--keep-gps", action="store_true", help="leave in the result where a photo was taken")
-    add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
-    add(
-        "--backend",
-        choices=get_args(Backend),
-        default="auto",
-        help="what runs the network, default: auto, the fastest of equal results",
-    )
-
-
-def _add_faces(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--faces",
-        default="all",
-        metavar="WHICH",
-        help="all (default), largest, center, or numbers from left to right such as 1,3",
-    )
-    for faces in ("center", "largest"):
-        which.add_argument(
-            f"--only-{faces}-face",
-            dest="faces",
-            action="store_const",
-            const=faces,
-            help=f"as --faces {faces}",
-        )
+    _add_faces(parser, "all (default), largest, center, or numbers from left to right such as 1,3")
     add(
         "--box",
         dest="boxes",
@@ -208,5 +178,56 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
         metavar="L,T,R,B",
         help="look for a face there and nowhere else, in pixels; several are allowed",
     )
+    add("--page", type=int, default=1, help="of an animation or a TIFF of several, default: 1")
+    add("--deinterlace", action="store_true", help="for a still from interlaced video")
+    add("--format", choices=("auto", *WRITABLE), default="auto", help="default: auto")
+    add("--keep-gps", action="store_true", help="leave in the result where a photo was taken")
+
+
+def _add_networks(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--version", choices=tuple(RELEASES), default="v1.4", help="default: v1.4")
+    add("--weights", type=Path, metavar="FILE", help="weights of your own: a file, or a folder")
+    add(
+        "--detector",
+        choices=get_args(DetectorName),
+        default="auto",
+        help="default: auto",
+    )
+    add("--mask", choices=get_args(MaskKind), default="auto", help="default: auto")
+    add("--device", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+    add(
+        "--backend",
+        choices=get_args(Backend),
+        default="auto",
+        help="what runs the network, default: auto, the fastest of equal results",
+    )
+
+
+def _add_picture(parser: argparse.ArgumentParser, scale: str) -> None:
+    add = parser.add_argument
+    add(
+        "--scale",
+        type=_scale,
+        default=_scale(scale),
+        help=f"{MIN_SCALE:g} to {MAX_SCALE:g}; auto: the largest up to 2 that fits; default:"
+        f" {scale}",
+    )
+    add("--background", choices=get_args(Background), default="none", help="default: none")
+
+
+def _add_faces(parser: argparse.ArgumentParser, choices: str) -> None:
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--faces", default="all", metavar="WHICH", help=choices)
+    for faces in ("center", "largest"):
+        which.add_argument(
+            f"--only-{faces}-face",
+            dest="faces",
+            action="store_const",
+            const=faces,
+            help=f"as --faces {faces}",
+        )
     add("--min-eye-distance", type=float, default=5.0, metavar="PX", help="default: 5")
     add("--max-eye-distance", type=float, metavar="PX", help="default: any")
+    add("--min-score", type=float, default=0.5, help="of a detection, 0 to 1, default: 0.5")
