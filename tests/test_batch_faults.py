@@ -15,7 +15,7 @@ from gfpgan_core.batch import manifest as manifests
 from gfpgan_core.batch.rows import Row, shard_folder
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.batch.status import status_of
-from gfpgan_core.batch.worker import Job, Worker
+from gfpgan_core.batch.worker import Job, StoppedError, Worker
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError
 
@@ -178,3 +178,43 @@ def test_a_gpu_gets_one_worker_and_a_processor_one_for_each_core(tmp_path: Path)
         patch.setenv("PYTHONPATH", str(package.parent))
         assert run_code(code).stdout.split() == ["1", "3"]
     assert run_code(code).stdout.split() == ["6", "3"]
+
+
+def test_photos_of_any_name_are_listed_by_addresses_that_lead_to_them(tmp_path: Path) -> None:
+    names = [
+        "a b.png",
+        "50%25.png",
+        "50%.png",
+        "q?x.png",
+        "h#x.png",
+        "\u00fc[1].png",
+        "k=1;a+b&c.png",
+    ]
+    (tmp_path / "al bum").mkdir()
+    for number, name in enumerate(names):
+        save_photo(tmp_path / "al bum" / name, number)
+    address, manifest = f"file://{tmp_path}/al%20bum", tmp_path / "manifest.parquet"
+    assert main(["batch", "manifest", address, "--output", str(manifest), "--shards", "1"]) == 0
+
+    rows = _run(manifest, tmp_path / "run")
+
+    assert {row.uri: row.error for row in rows if row.status != "restored"} == {}
+    assert len(rows) == len(names)
+    uris = {row.uri.rpartition("/")[2] for row in rows}
+    assert {"a%20b.png", "50%2525.png", "q%3Fx.png", "k=1;a+b&c.png"} <= uris
+
+
+def test_a_worker_that_was_stopped_starts_no_process(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a shard's list was read: the whole shard was restored before the run ended."""
+    manifest = _manifest(photos)
+    started: list[Settings] = []
+    monkeypatch.setattr(
+        "gfpgan_core.batch.worker.RestoringProcess", lambda settings, _: started.append(settings)
+    )
+    worker = Worker(Job(_SETTINGS, manifest, photos.parent / "run"))
+    worker.stop()
+    with pytest.raises(StoppedError):
+        worker.run_shard(0)
+    assert started == []

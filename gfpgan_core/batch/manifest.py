@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,12 +236,15 @@ def in_bucket(uri: str) -> Iterator[tuple[str, int, str]]:
         system, root = fs.FileSystem.from_uri(uri)
         for info in system.get_file_info(fs.FileSelector(root, recursive=True)):
             if info.type == fs.FileType.File and info.extension.lower() in _EXTENSIONS:
-                address = f"{scheme}://{info.path}" + (f"?{query}" if query else "")
+                # Else a name with a space, #, ? or % would be another's, or no address.
+                address = f"{scheme}://{quote(info.path, safe=_PLAIN_IN_PATHS)}"
+                address += f"?{query}" if query else ""
                 yield address, info.size, f"{info.size}-{info.mtime_ns}"
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{base} can't be listed: {' '.join(str(error).split())[:300]}") from error
 
 
+_PLAIN_IN_PATHS = "/:@!$&'()*+,;="  # beside letters and digits, by RFC 3986
 _EXTENSIONS = frozenset(suffix.lstrip(".") for suffix in SUFFIXES)
 
 

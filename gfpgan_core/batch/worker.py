@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Worker:
         self._timeout_s = photo_timeout_s
         self._process: RestoringProcess | None = None
         self._is_stopped = False
+        self._lock = threading.Lock()  # of the two above, which `stop` changes in another thread
 
     def __enter__(self) -> Worker:
         """Return itself; the process is started by the first photo."""
@@ -69,7 +71,8 @@ class Worker:
 
     def stop(self) -> None:
         """End the process from another thread; `run_shard` raises `StoppedError` there."""
-        self._is_stopped = True
+        with self._lock:
+            self._is_stopped = True
         self._end_process()
 
     def run_shard(self, shard: int, on_row: Callable[[Row], None] = lambda row: None) -> int:
@@ -135,13 +138,17 @@ class Worker:
                     ) from None
 
     def _running(self) -> RestoringProcess:
-        if self._process is None:
-            self._process = RestoringProcess(self._job.settings, self._timeout_s)
-        return self._process
+        with self._lock:
+            if self._is_stopped:
+                raise StoppedError
+            if self._process is None:
+                self._process = RestoringProcess(self._job.settings, self._timeout_s)
+            return self._process
 
     def _end_process(self) -> str:
         """Return what the process died of."""
-        process, self._process = self._process, None
+        with self._lock:
+            process, self._process = self._process, None
         return process.end() if process else ""
 
 
