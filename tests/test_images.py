@@ -146,3 +146,26 @@ def test_is_gray_tells_gray_from_muted_color() -> None:
     muted[..., 2] //= 2
     assert images.is_gray(gray)
     assert not images.is_gray(muted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("PNG", {"dpi": (300, 300)}),
+        ("PNG", {"exif": Image.Exif()}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+def test_pixels_that_are_damaged_are_never_passed_on_as_black(
+    kind: str, options: dict[str, object]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = _bytes(Image.fromarray(noise), kind, **options)
+    middle = len(data) // 2
+    damaged = data[:middle] + bytes(range(256)) + data[middle + 256 :]
+    for broken in (damaged, data[:middle], data[:middle] + bytes(len(data) - middle)):
+        with pytest.raises(InputError, match="damaged or cut off"):
+            images.decode(broken)
+    assert np.array_equal(images.decode(data).rgb, noise)

@@ -50,6 +50,10 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if image.format != "TIFF":  # a TIFF's tags go when it is decoded
+                # Before its EXIF is asked for: Pillow decodes a PNG to find it, and what that
+                # raises would pass for missing EXIF; a second decoding gives black, and no error.
+                image.load()
             dpi = _dpi(image)
             metadata = metadata_of(image)
             rgb, alpha = to_rgb(image)
