@@ -26,8 +26,9 @@ fuzz: $(VENV)/.development
 	for target in pictures archives weights; do PYTHONPATH=.:tests nice -n 15 \
 	  $(VENV)/bin/python -m hostile.fuzz $$target "$(FUZZ)" $(FUZZ_S) || exit 1; done
 
+# Two processes, of whole files each: most tests use one core.
 test: $(VENV)/.development
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Twenty steps of the full objective: trained, killed, resumed, exported, and a photo restored.
 train-smoke: $(VENV)/.development

@@ -13,8 +13,9 @@ from cog import BaseRunner, Input, Path
 from gfpgan_core import images, serving
 from gfpgan_core.backends import compile_kernels
 from gfpgan_core.client_errors import errors_for_clients
-from gfpgan_core.config import AUTO_SCALE, RestoreOptions, parse_faces
+from gfpgan_core.config import AUTO_SCALE, FaceSelection, RestoreOptions, parse_faces
 from gfpgan_core.detect import load_detector
+from gfpgan_core.errors import InputError
 from gfpgan_core.masks import load_masker
 from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.result import Restoration
@@ -113,7 +114,7 @@ class Predictor(BaseRunner):
                 scale="auto" if scale == AUTO_SCALE else scale,
                 blend="auto" if auto_blend else blend,
                 background=background_upsampler,  # type: ignore[arg-type]
-                faces="center" if only_center_face else parse_faces(faces),
+                faces=_chosen_faces(faces, only_center_face=only_center_face),
                 aligned=aligned,
             )
             return Path(self._restore(img, version, options, output_format))
@@ -150,3 +151,19 @@ class Predictor(BaseRunner):
 
     def _restorer(self, network: Network) -> FaceRestorer:
         return FaceRestorer(network, self.detector, self.masker, self.device)
+
+
+def _chosen_faces(faces: str, *, only_center_face: bool) -> FaceSelection:
+    """Return the choice of both inputs.
+
+    Raises:
+        InputError: they contradict each other, or `faces` is no choice.
+    """
+    chosen = parse_faces(faces)
+    if not only_center_face:
+        return chosen
+    if chosen not in ("all", "center"):
+        raise InputError(
+            f"faces is {faces!r} and only_center_face is on: send one of them, or faces `center`"
+        )
+    return "center"

@@ -127,7 +127,8 @@ def test_faces_and_their_blend_are_as_the_client_chose(run: _Run) -> None:
         ({}, "all", 1),
         ({"faces": "2,1"}, (1, 2), 1),
         ({"faces": "largest", "auto_blend": True, "blend": 0.5}, "largest", "auto"),
-        ({"faces": "largest", "only_center_face": True}, "center", 1),
+        ({"only_center_face": True}, "center", 1),
+        ({"faces": "center", "only_center_face": True}, "center", 1),
     ):
         run(photo, **chosen)
         assert (run.restorer.asked[-1].faces, run.restorer.asked[-1].blend) == (faces, blend)
@@ -135,3 +136,5 @@ def test_faces_and_their_blend_are_as_the_client_chose(run: _Run) -> None:
         photo = _photo(run.folder, (60, 40))
     with pytest.raises(InputError, match="faces is 'first'; allowed: all, largest, center"):
         run(photo, faces="first")
+    with pytest.raises(InputError, match="faces is '1' and only_center_face is on: send one"):
+        run(_photo(run.folder, (60, 40)), faces="1", only_center_face=True)
