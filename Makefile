@@ -5,7 +5,7 @@ IMG ?= assets/sample_degraded.jpg
 OUTPUT ?= output
 PORT ?= 5000
 
-.PHONY: restore serve soak fuzz test train-smoke train-compact check bench licenses
+.PHONY: restore serve soak soak-batch fuzz test train-smoke train-compact check bench licenses
 
 restore: $(VENV)/.runtime
 	$(VENV)/bin/python -m gfpgan_core restore "$(IMG)" --version compact --output "$(OUTPUT)"
@@ -17,6 +17,10 @@ serve: $(VENV)/.runtime
 # 2,000 good, bad, canceled and broken requests by 8 clients, the worker killed now and then.
 soak: $(VENV)/.development
 	$(VENV)/bin/python -m scripts.soak
+
+# 10,000 photos in shards, hostile ones and killers among them, while their processes are killed.
+soak-batch: $(VENV)/.development
+	$(VENV)/bin/python -m scripts.soak_batch
 
 # Pictures, archives and weight files by atheris, FUZZ_S seconds each; its corpus is kept in FUZZ.
 FUZZ ?= $(HOME)/.cache/gfpgan-fuzz
