@@ -1,0 +1,248 @@
+"""Measures pictures that any tool has restored: folders of results, with their truths or alone.
+
+    python -m scripts.evaluate_results ours theirs --truths truths --csv figures.csv --plot plot.png
+    python -m scripts.evaluate_results LFW-Test/ours
+
+The field's test sets are such folders: CelebA-Test has truths, LFW-Test, WebPhoto-Test and
+CelebChild-Test have none. A result's truth has its name, in the same sub-folder, whatever its
+format; `--suffix _00` is what a tool has added to the names. PSNR and SSIM are of RGB, and of Y
+(BT.601, 16 to 235, as basicsr has it); SSIM has a Gaussian window of sigma 1.5. What needs weights
+that are not here is named and left out; pictures that can't be measured are named as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from gfpgan_core import images
+from gfpgan_core.detect import FaceDetector, load_detector
+from gfpgan_core.errors import InputError
+from gfpgan_core.images import ImageU8
+from train import metrics as networks
+from train.metrics import Metrics, load_metrics
+from train.validate import compare, niqe
+
+_NEEDS = {
+    "lpips": "LPIPS: the package lpips, and AlexNet in torch's hub folder",
+    "inception": "FID: torchvision's Inception in torch's hub folder",
+    "identity": "identity: ArcFace in the weights' folder",
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one result; None: not measured."""
+
+    psnr_rgb_db: float | None = None
+    psnr_y_db: float | None = None
+    ssim_rgb: float | None = None
+    ssim_y: float | None = None
+    niqe: float | None = None
+    """Lower is better, and so it is for the next three."""
+    lpips: float | None = None
+    identity_degrees: float | None = None
+    """Angle between ArcFace's embeddings of the result and of the truth ("Deg.")."""
+    landmarks_px: float | None = None
+    """Mean distance of the five landmarks that CenterFace finds in both, the eyes of the truth
+    brought to 126 px from each other, as in a crop of 512 px ("LMD")."""
+
+
+NAMES = tuple(one.name for one in dataclasses.fields(Figures))
+
+
+def luma(image: ImageU8) -> NDArray[np.float64]:
+    """Return Y of (H, W, 3) RGB by BT.601: (H, W), 16 to 235."""
+    return np.asarray(16 + image @ np.array([65.481, 128.553, 24.966]) / 255, np.float64)
+
+
+def measure(
+    image: ImageU8, truth: ImageU8 | None, weights: Metrics, detector: FaceDetector | None
+) -> Figures:
+    """Return the figures of one result, (H, W, 3) RGB.
+
+    Raises:
+        InputError: it hasn't the size of its truth.
+    """
+    if truth is None:
+        return Figures(niqe=_finite(niqe(image)))
+    if image.shape != truth.shape:
+        raise InputError(f"it is {_size(image)} px, and its truth {_size(truth)}: resize one first")
+    rgb, pair = compare(image, truth), (luma(truth), luma(image))
+    pm1 = [images.to_pm1(one)[None] for one in (image, truth)]
+    degrees = None
+    if weights.identity:
+        cosine = networks.identity_similarity(weights.identity, *pm1)
+        degrees = math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+    return Figures(
+        psnr_rgb_db=rgb.psnr_db,
+        psnr_y_db=float(peak_signal_noise_ratio(*pair, data_range=255)),
+        ssim_rgb=rgb.ssim,
+        ssim_y=float(
+            structural_similarity(
+                *pair, data_range=255, gaussian_weights=True, use_sample_covariance=False
+            )
+        ),
+        niqe=_finite(rgb.niqe),
+        lpips=networks.perceptual_distance(weights.lpips, *pm1) if weights.lpips else None,
+        identity_degrees=degrees,
+        landmarks_px=landmark_distance(detector, image, truth) if detector else None,
+    )
+
+
+def landmark_distance(detector: FaceDetector, image: ImageU8, truth: ImageU8) -> float | None:
+    """Return the mean distance of the largest face's landmarks; None where one shows no face."""
+    found = [detector(one) for one in (image, truth)]
+    if not all(found):
+        return None
+    face, true = (max(faces, key=lambda one: one.eye_distance_px) for faces in found)
+    return face.distance_to(true) * 126 / true.eye_distance_px
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _size(image: ImageU8) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def pictures_in(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """Return the pictures of a folder and its folders, by what pairs them: path without ending.
+
+    Raises:
+        InputError: there is none, or two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in images.SUFFIXES or path.name.startswith("."):
+            continue
+        name = str(path.relative_to(folder).with_suffix("")).removesuffix(suffix)
+        if name in found:
+            raise InputError(f"{found[name]} and {path} would be results of one picture")
+        found[name] = path
+    if not found:
+        raise InputError(f"{folder} holds no picture")
+    return found
+
+
+def _measured(
+    folder: Path, truths: dict[str, Path], options: argparse.Namespace, weights: Metrics
+) -> Iterator[tuple[str, Figures]]:
+    """Yield name and figures of each result; what can't be measured is said."""
+    detector = load_detector("centerface") if truths and not options.no_landmarks else None
+    results = pictures_in(folder, options.suffix)
+    for name in sorted(truths.keys() - results.keys()):
+        print(f"{folder}: no result for {name}", file=sys.stderr)
+    for name, path in results.items():
+        try:
+            truth = images.read_rgb(truths[name]) if truths else None
+            yield name, measure(images.read_rgb(path), truth, weights, detector)
+        except KeyError:
+            print(f"{path}: has no truth", file=sys.stderr)
+        except InputError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+
+
+def _fid(folder: Path, options: argparse.Namespace, weights: Metrics) -> float | None:
+    """Return the Frechet distance of all results to all truths."""
+    if weights.inception is None or not options.truths:
+        return None
+    embed = functools.partial(networks.embed, weights.inception)
+    features = [
+        np.concatenate([embed(images.to_pm1(images.read_rgb(path))[None]) for path in paths])
+        for paths in (pictures_in(folder).values(), pictures_in(options.truths).values())
+    ]
+    return networks.frechet_distance(*features)
+
+
+def mean(figures: list[Figures], name: str) -> float | None:
+    """Return the mean of a figure over the pictures that have it."""
+    values = [value for one in figures if (value := getattr(one, name)) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def write_csv(path: Path, rows: dict[str, dict[str, Figures]]) -> None:
+    """Write a line for each picture of each folder."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("folder", "picture", *NAMES))
+        for folder, figures in rows.items():
+            for picture, one in figures.items():
+                writer.writerow((folder, picture, *dataclasses.astuple(one)))
+
+
+def draw(path: Path, rows: dict[str, dict[str, Figures]]) -> None:
+    """Draw how each figure is spread over the pictures, for each folder.
+
+    Raises:
+        InputError: matplotlib isn't installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("a plot needs matplotlib: pip install matplotlib") from error
+    every = [one for figures in rows.values() for one in figures.values()]
+    shown = [name for name in NAMES if mean(every, name) is not None]
+    figure = Figure(figsize=(3.2 * len(shown), 4.2), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+        values = [
+            [value for one in figures.values() if (value := getattr(one, name)) is not None]
+            for figures in rows.values()
+        ]
+        axes.boxplot(values, tick_labels=[Path(folder).name for folder in rows])
+        axes.set_title(name)
+        axes.tick_params(axis="x", rotation=30)
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit status: 0, or 1 after a message on what was wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("results", type=Path, nargs="+", help="folders of restored pictures")
+    add("--truths", type=Path, help="folder of what they should be; without it: NIQE alone")
+    add("--suffix", default="", help="what the tool has added to the names, such as _00")
+    add("--no-landmarks", action="store_true", help="leave out the distance of landmarks")
+    add("--csv", type=Path, help="write a line for each picture")
+    add("--plot", type=Path, help="PNG or SVG: how the figures are spread over the pictures")
+    options = parser.parse_args(arguments)
+    try:
+        truths = pictures_in(options.truths) if options.truths else {}
+        weights = load_metrics("", "cpu") if truths else Metrics()
+        if truths:
+            missing = [text for name, text in _NEEDS.items() if getattr(weights, name) is None]
+            print(f"left out, as something is missing: {'; '.join(missing) or 'nothing'}\n")
+        print(f"| folder | pictures | {' | '.join(NAMES)} | FID |\n|{'---|' * (len(NAMES) + 3)}")
+        rows: dict[str, dict[str, Figures]] = {}
+        for folder in options.results:
+            figures = rows[str(folder)] = dict(_measured(folder, truths, options, weights))
+            means = [mean([*figures.values()], name) for name in NAMES]
+            cells = [*means, _fid(folder, options, weights)]
+            shown = " | ".join("" if value is None else f"{value:.3f}" for value in cells)
+            print(f"| {folder} | {len(figures)} | {shown} |", flush=True)
+        if options.csv:
+            write_csv(options.csv, rows)
+        if options.plot:
+            draw(options.plot, rows)
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0 if all(rows.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
