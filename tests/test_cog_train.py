@@ -137,6 +137,7 @@ def test_bad_trainings_say_what_is_wrong(
             ("face_size is 128", "64 px"),
         ),
         ({"train_data": good, "base_weights": data_url(b"junk")}, ("can't be read as weights",)),
+        ({"train_data": good, "pixel_weight": 1e38}, ("grew without bounds", "learning_rate")),
     ]
     for inputs, texts in cases:
         error = error_of(_train(trainer, **{**SMALL, **inputs}))

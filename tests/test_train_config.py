@@ -33,6 +33,7 @@ def test_config_files_resolve_and_mistakes_are_named(
         ("generator.face_size_px=500", "power of two"),
         ("degradation.noise_sigma=[1]", "noise_sigma is .* 2 values"),
         ("steps", "is no override"),
+        ("seed=18446744073709551616", "seed is 18446744073709551616; allowed: 0 to 184"),
         ("precision=fp8", "precision is 'fp8'"),
     ):
         with pytest.raises(InputError, match=text):

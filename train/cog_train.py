@@ -21,6 +21,7 @@ from gfpgan_core.runtime import configure_process
 from gfpgan_core.weights.load import load_file
 from gfpgan_core.weights.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
+from train.errors import TrainingError
 from train.loop import train as run_training
 from train.prepare import prepare_faces
 from train.unpack import unpack_images
@@ -89,7 +90,8 @@ def train(
     """Return the averaged weights; start the predictor with them as COG_WEIGHTS.
 
     Raises:
-        InputError: unusable archive, too few faces, or options that don't fit together.
+        InputError: unusable archive, too few faces, options that don't fit together, or numbers
+            that grew without bounds.
     """
     with errors_for_clients(_WITHOUT_WEIGHTS), _files.request(train_data, base_weights):
         logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -112,7 +114,7 @@ def train(
             seed=seed,
             learning_rate=learning_rate,
         )
-        made = run_training(config, _report(steps))
+        made = _trained(config)
         return TrainingOutput(weights=Path(_files.publish(made, "weights")))
 
 
@@ -215,6 +217,22 @@ def _prepare(train_data: Path, folder: LocalPath, face_size_px: int) -> None:
             f" {MIN_FACES} are needed. " + "\n".join(lines)
         )
     print(result.summary(), flush=True)
+
+
+def _trained(config: TrainConfig) -> LocalPath:
+    """Train; return the file of the averaged weights.
+
+    Raises:
+        InputError: the numbers grew without bounds.
+    """
+    try:
+        return run_training(config, _report(config.steps))
+    except TrainingError as error:
+        _logger.warning("%s", error)
+        raise InputError(
+            "the training broke off, as its numbers grew without bounds: lower learning_rate, or"
+            " the weight of a loss that is above its default"
+        ) from None
 
 
 def _report(steps: int) -> Callable[[int, dict[str, float]], None]:

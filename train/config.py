@@ -214,6 +214,8 @@ class TrainConfig:
         for name in ("final_rate", "constant_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 to below 1")
+        if self.seed >= 2**64:  # torch's generators take no larger one
+            raise InputError(f"seed is {self.seed}; allowed: 0 to {2**64 - 1}")
         if self.milestones and self.schedule == "cosine":
             raise InputError("milestones are for schedule: milestones; it is cosine")
         if self.start_from and self.prior:
