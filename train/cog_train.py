@@ -90,8 +90,7 @@ def train(
     """Return the averaged weights; start the predictor with them as COG_WEIGHTS.
 
     Raises:
-        InputError: unusable archive, too few faces, options that don't fit together, or numbers
-            that grew without bounds.
+        InputError: unusable archive, too few faces, or options that don't fit together or diverge.
     """
     with errors_for_clients(_WITHOUT_WEIGHTS), _files.request(train_data, base_weights):
         logging.basicConfig(level=logging.INFO, format="%(message)s")
