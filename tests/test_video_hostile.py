@@ -180,6 +180,16 @@ def test_a_size_that_changes_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
+def test_a_result_that_is_too_large_for_its_codec_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_video(tmp_path / "in.mp4", moving(1, (2064, 64)))
+    assert _run(source, tmp_path / "out.mp4", "--scale", 8) == 1
+    said = "the result would have 16512x512 px; H.264 holds at most 16384 a side"
+    assert said in capsys.readouterr().err
+    assert _run(source, tmp_path / "out.mp4", "--scale", 0.25) == 0
+
+
 def test_sound_that_the_container_cant_hold_is_said_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,7 +60,7 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
         report.line(f"{output} is there already")
         return 0
     configure_process()  # before torch is imported
-    from gfpgan_core.video.segments import CONTAINERS, check_container, join
+    from gfpgan_core.video.segments import CONTAINERS, check_output, join
     from gfpgan_core.video.source import scan
     from gfpgan_core.video.work import kept_work
 
@@ -68,7 +68,7 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
         raise InputError(f"the output is {output.name}; allowed: names in {', '.join(CONTAINERS)}")
     container = CONTAINERS[output.suffix.lower()]
     found = scan(source)
-    left_out = check_container(found, container)
+    left_out = check_output(found, wanted.output_size_wh(*found.size_wh), container)
     for remark in _remarks(found, wanted, left_out):
         report.note(f"{source}: {remark}")
     settings = _settings(options, source)

@@ -25,6 +25,8 @@ from gfpgan_core.video.source import Video, opened
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
+_MAX_SIDE_PX = 16_384  # that x264 takes
+
 # Where phones and cameras write the place, in the names of FFmpeg's readers.
 _PLACES = ("location", "gps", "xyz")
 _OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATION")
@@ -123,15 +125,20 @@ def join(
     return left_out
 
 
-def check_container(video: Video, container: str) -> list[str]:
-    """Check before any work that a container can hold the video's sound.
+def check_output(video: Video, size_wh: tuple[int, int], container: str) -> list[str]:
+    """Check before any work that pictures of a size and the video's sound can be written.
 
     Returns:
         What will be left out.
 
     Raises:
-        InputError: it can't.
+        InputError: H.264 can't hold the size, or the container the sound.
     """
+    if max(size_wh) > _MAX_SIDE_PX:
+        raise InputError(
+            f"the result would have {size_wh[0]}x{size_wh[1]} px; H.264 holds at most"
+            f" {_MAX_SIDE_PX} a side: choose a smaller --scale"
+        )
     av = require_av()
     with opened(video.path) as source, av.open(io.BytesIO(), "w", format=container) as trial:
         stream = trial.add_stream("libx264", rate=25)
