@@ -30,9 +30,9 @@ fuzz: $(VENV)/.development
 	for target in pictures archives weights; do PYTHONPATH=.:tests nice -n 15 \
 	  $(VENV)/bin/python -m hostile.fuzz $$target "$(FUZZ)" $(FUZZ_S) || exit 1; done
 
-# Two processes, of whole files each: most tests use one core.
+# Two processes, of whole files each, whose threads don't wait for each other by spinning.
 test: $(VENV)/.development
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Twenty steps of the full objective: trained, killed, resumed, exported, and a photo restored.
 train-smoke: $(VENV)/.development

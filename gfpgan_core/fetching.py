@@ -39,6 +39,7 @@ def open_address(url: str, seconds: float) -> IO[bytes]:
     """
     user, password = get_auth_from_url(url)
     session = _Session()
+    session.hooks["response"].append(_without_redirects_body)
     adapter = _TimedAdapter(time.monotonic() + seconds)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
@@ -53,6 +54,12 @@ def open_address(url: str, seconds: float) -> IO[bytes]:
     response.raise_for_status()
     response.raw.decode_content = True
     return cast(IO[bytes], response.raw)
+
+
+def _without_redirects_body(response: requests.Response, **_: object) -> None:
+    """Close a redirect's body, which `requests` would take into memory, however large it is."""
+    if response.is_redirect:
+        response.raw.close()
 
 
 class _Session(requests.Session):
@@ -164,6 +171,11 @@ class Incoming:
         except Exception as error:
             _logger.warning("a download failed: %s", error)
             raise InputError(_NOT_FETCHED) from None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._file is not None:
+            self._file.close()
 
     def _open(self) -> IO[bytes]:
         address = str(getattr(self._found, "source", ""))

@@ -164,7 +164,7 @@ class RequestFiles:
             # The name and the file are made before anything can fail or be canceled.
             file = tempfile.NamedTemporaryFile(prefix="received-", dir=folder, delete=False)  # noqa: SIM115
             try:
-                with file:
+                with file, contextlib.closing(source):
                     copy_bounded(source, file, self._max_bytes)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)

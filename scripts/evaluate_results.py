@@ -59,6 +59,8 @@ class Figures:
     brought to 126 px from each other, as in a crop of 512 px ("LMD")."""
 
 
+_MIN_SIDE_PX = 11  # of SSIM's window
+
 NAMES = tuple(one.name for one in dataclasses.fields(Figures))
 
 
@@ -73,8 +75,10 @@ def measure(
     """Return the figures of one result, (H, W, 3) RGB.
 
     Raises:
-        InputError: it hasn't the size of its truth.
+        InputError: it hasn't the size of its truth, or is too small to be measured.
     """
+    if min(image.shape[:2]) < _MIN_SIDE_PX:
+        raise InputError(f"it is {_size(image)} px; at least {_MIN_SIDE_PX} a side are measured")
     if truth is None:
         return Figures(niqe=_finite(niqe(image)))
     if image.shape != truth.shape:
@@ -146,23 +150,24 @@ def _measured(
     for name in sorted(truths.keys() - results.keys()):
         print(f"{folder}: no result for {name}", file=sys.stderr)
     for name, path in results.items():
+        if truths and name not in truths:
+            print(f"{path}: has no truth", file=sys.stderr)
+            continue
         try:
             truth = images.read_rgb(truths[name]) if truths else None
             yield name, measure(images.read_rgb(path), truth, weights, detector)
-        except KeyError:
-            print(f"{path}: has no truth", file=sys.stderr)
         except InputError as error:
             print(f"{path}: {error}", file=sys.stderr)
 
 
-def _fid(folder: Path, options: argparse.Namespace, weights: Metrics) -> float | None:
-    """Return the Frechet distance of all results to all truths."""
-    if weights.inception is None or not options.truths:
+def _fid(results: list[Path], truths: list[Path], weights: Metrics) -> float | None:
+    """Return the Frechet distance of the results to the truths."""
+    if weights.inception is None or not truths or not results:
         return None
     embed = functools.partial(networks.embed, weights.inception)
     features = [
         np.concatenate([embed(images.to_pm1(images.read_rgb(path))[None]) for path in paths])
-        for paths in (pictures_in(folder).values(), pictures_in(options.truths).values())
+        for paths in (results, truths)
     ]
     return networks.frechet_distance(*features)
 
@@ -208,7 +213,7 @@ def draw(path: Path, rows: dict[str, dict[str, Figures]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return the exit status: 0, or 1 after a message on what was wrong."""
+    """Return the exit status: 0, or 1 after a message on what was wrong or couldn't be measured."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -220,6 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--csv", type=Path, help="write a line for each picture")
     add("--plot", type=Path, help="PNG or SVG: how the figures are spread over the pictures")
     options = parser.parse_args(arguments)
+    is_complete = True
     try:
         truths = pictures_in(options.truths) if options.truths else {}
         weights = load_metrics("", "cpu") if truths else Metrics()
@@ -230,8 +236,11 @@ def main(arguments: list[str] | None = None) -> int:
         rows: dict[str, dict[str, Figures]] = {}
         for folder in options.results:
             figures = rows[str(folder)] = dict(_measured(folder, truths, options, weights))
+            results = pictures_in(folder, options.suffix)
+            is_complete = is_complete and figures.keys() == results.keys() | truths.keys()
             means = [mean([*figures.values()], name) for name in NAMES]
-            cells = [*means, _fid(folder, options, weights)]
+            fid = _fid([results[name] for name in figures], [*truths.values()], weights)
+            cells = [*means, fid]
             shown = " | ".join("" if value is None else f"{value:.3f}" for value in cells)
             print(f"| {folder} | {len(figures)} | {shown} |", flush=True)
         if options.csv:
@@ -241,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    return 0 if all(rows.values()) else 1
+    return 0 if is_complete else 1
 
 
 if __name__ == "__main__":

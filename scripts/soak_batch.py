@@ -162,13 +162,10 @@ def run_batch(command: list[str], folder: Path, results: int, every_s: float) ->
     killer = Killer(every_s, f"SOAK_BATCH={folder}")
     killer.start()
     for number in range(_ENDS + 1):
-        process = subprocess.Popen(
-            command,
-            cwd=_ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with log.open("w") as said:
+            process = subprocess.Popen(
+                command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said
+            )
         goal = results * (number + 1) // (_ENDS + 1)
         while process.poll() is None:
             time.sleep(1)
@@ -176,7 +173,7 @@ def run_batch(command: list[str], folder: Path, results: int, every_s: float) ->
                 process.kill()
         print(f"  start {number + 1} ended with status {process.wait()}", flush=True)
         if process.returncode > 0:
-            print(f"    {log.read_text().strip().splitlines()[-1]}")
+            print(f"    {log.read_text(errors='replace')[-300:].strip()}")
     killer.done.set()
     killer.join()
     return killer

@@ -252,13 +252,14 @@ def test_a_tar_is_one_whatever_its_first_name_looks_like(tmp_path: Path, folder:
     assert image.read_bytes() == PORTRAIT.read_bytes()
 
 
-def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: Path) -> None:
-    archive = _zip(tmp_path, {f"{number}.png": PNG + bytes(300_000) for number in range(3)})
+@pytest.mark.parametrize(("size", "room"), [(300_000, 200_000), (3000, 2000)])
+def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: Path, size: int, room: int) -> None:
+    archive = _zip(tmp_path, {f"{number}.png": PNG + bytes(size) for number in range(3)})
     code = (
         "import sys\nfrom pathlib import Path\nfrom train.unpack import unpack_images\n"
         "try:\n    unpack_images(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "except OSError as error:\n    print(error.strerror)\n"
     )
-    done = run_code(code, archive, tmp_path / "photos", before=full_disk(200_000))
+    done = run_code(code, archive, tmp_path / "photos", before=full_disk(room))
     assert done.stdout.strip() == "File too large", done.stderr
     assert not (tmp_path / "photos").exists()

@@ -75,7 +75,7 @@ def test_folders_of_several_tools_make_one_table(
         ]
     )
     captured = capsys.readouterr()
-    assert status == 0
+    assert status == 1  # of "other"
     assert "left out" in captured.out and "ArcFace in the weights' folder" in captured.out
     for said in ("no result for sub/b", "its truth 200x200", "d_00.png: has no truth"):
         assert said in captured.err
@@ -88,6 +88,8 @@ def test_folders_of_several_tools_make_one_table(
     assert float(rows[3]["psnr_rgb_db"]) > 28 > 0
     assert 0 < float(rows[3]["landmarks_px"]) < 10
     assert images.read_rgb(plot).shape[0] > 200
+    same = [str(tmp_path / "same"), "--truths", str(tmp_path / "truths"), "--suffix", "_00"]
+    assert main([*same, "--no-landmarks"]) == 0
 
 
 def test_results_alone_have_niqe(

@@ -34,6 +34,7 @@ class _Host(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     seen: list[str | None]
+    bloat_bytes = 0
 
     def log_message(self, *_: object) -> None:
         pass
@@ -54,6 +55,11 @@ class _Host(http.server.BaseHTTPRequestHandler):
             elif kind == "around":
                 time.sleep(0.05)
                 self._answer("302 Found\r\nLocation: /around\r\nContent-Length: 0")
+            elif kind == "bloated":
+                self._answer("302 Found\r\nLocation: /photo\r\nContent-Length: 1000000000")
+                for _ in range(1000):
+                    self.wfile.write(bytes(1_000_000))
+                    type(self).bloat_bytes += 1_000_000
             elif kind == "drips":
                 self._answer("200 OK\r\nContent-Length: 1000000")
                 while True:
@@ -85,6 +91,11 @@ def host() -> Iterator[str]:
 def test_a_file_is_read_from_where_its_address_leads(host: str) -> None:
     assert open_address(f"{host}/photo", _ENOUGH_S).read(100) == b"photo"
     assert open_address(f"{host}/moved", _ENOUGH_S).read(100) == b"photo"
+
+
+def test_the_body_of_a_redirect_is_not_read(host: str) -> None:
+    assert open_address(f"{host}/bloated", _ENOUGH_S).read(100) == b"photo"
+    assert _Host.bloat_bytes < 100_000_000  # what the sockets hold
 
 
 @pytest.mark.parametrize("path", ["drips", "waits", "around"])

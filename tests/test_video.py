@@ -138,11 +138,15 @@ def test_only_faces_are_changed(cli: None, tmp_path: Path) -> None:
     assert change[:, 20:36, :40].max() > 12
 
 
-def test_the_place_is_removed_unless_asked_for(cli: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tag", ["location", "com.apple.quicktime.location.ISO6709"])
+def test_the_place_is_removed_unless_asked_for(cli: None, tmp_path: Path, tag: str) -> None:
     import av
 
-    about = {"title": "a day", "location": "+48.1000+011.5000/"}
-    source = write_video(tmp_path / "in.mp4", moving(5), metadata=about)
+    about = {"title": "a day", tag: "+48.1000+011.5000/"}
+    flags = {"movflags": "use_metadata_tags"} if "apple" in tag else {}
+    source = write_video(tmp_path / "in.mp4", moving(5), metadata=about, container_options=flags)
+    with av.open(str(source)) as container:
+        assert tag in container.metadata
     for extra, places in (((), set()), (("--keep-gps",), {"+48.1000+011.5000/"})):
         assert _run(source, tmp_path / "out.mp4", "--overwrite", *extra) == 0
         with av.open(str(tmp_path / "out.mp4")) as container:

@@ -17,6 +17,7 @@ from video_files import frames_of, moving, pixels_of, write_video
 from gfpgan_core.__main__ import main
 from gfpgan_core.cli import video as cli_video
 from gfpgan_core.images import encode
+from gfpgan_core.video.source import scan
 
 _FAST_START = {"movflags": "faststart"}
 
@@ -94,6 +95,20 @@ def test_a_video_without_a_frame_is_refused(
 ) -> None:
     header = "YUV4MPEG2 W96 H64 F25:1 Ip A1:1 C420\n"
     _fails(_written(tmp_path / "in.y4m", header), "has no frame that can be decoded", capsys)
+
+
+def test_a_video_that_was_trimmed_without_encoding_is_not_cut_off(tmp_path: Path) -> None:
+    """Its first second is stored, as later frames need it, and an edit list hides it."""
+    whole, trimmed = write_video(tmp_path / "in.mp4", moving(60)), tmp_path / "trimmed.mp4"
+    with av.open(str(whole)) as source, av.open(str(trimmed), "w") as written:
+        stream = written.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                second = round(1 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - second, packet.dts - second
+                packet.stream = stream
+                written.mux(packet)
+    assert scan(trimmed).frames == len(frames_of(trimmed)) < 60
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -14,14 +14,14 @@ from gfpgan_core import bounds, serving
 from gfpgan_core.client_errors import client_text, errors_for_clients
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.detect import load_detector
-from gfpgan_core.errors import InputError, WeightsError
+from gfpgan_core.errors import NO_ROOM_ON_SERVER, InputError, WeightsError
 from gfpgan_core.formats import READABLE_TEXT
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.runtime import configure_process
 from gfpgan_core.weights.load import load_file
 from gfpgan_core.weights.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
-from train.errors import TrainingError
+from train.errors import DivergedError, TrainingError
 from train.loop import train as run_training
 from train.prepare import prepare_faces
 from train.unpack import unpack_images
@@ -222,16 +222,19 @@ def _trained(config: TrainConfig) -> LocalPath:
     """Train; return the file of the averaged weights.
 
     Raises:
-        InputError: the numbers grew without bounds.
+        InputError: the numbers grew without bounds, or the run can't be written.
     """
     try:
         return run_training(config, _report(config.steps))
-    except TrainingError as error:
+    except DivergedError as error:
         _logger.warning("%s", error)
         raise InputError(
             "the training broke off, as its numbers grew without bounds: lower learning_rate, or"
             " the weight of a loss that is above its default"
         ) from None
+    except TrainingError as error:
+        _logger.warning("%s", error)
+        raise InputError(NO_ROOM_ON_SERVER) from None
 
 
 def _report(steps: int) -> Callable[[int, dict[str, float]], None]:

@@ -3,3 +3,7 @@
 
 class TrainingError(RuntimeError):
     """The run can't go on; its last good checkpoint is kept."""
+
+
+class DivergedError(TrainingError):
+    """A loss or a gradient isn't finite."""

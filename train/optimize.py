@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 from train.config import TrainConfig
-from train.errors import TrainingError
+from train.errors import DivergedError
 
 _MAPPING_RATE = 0.01  # StyleGAN2's multiplier for the mapping network
 
@@ -116,7 +116,7 @@ def update(
     does the same).
 
     Raises:
-        TrainingError: a loss or a gradient is not finite; nothing was changed.
+        DivergedError: a loss or a gradient is not finite; nothing was changed.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -133,7 +133,7 @@ def update(
     numbers = dict(zip([*losses, "gradient_norm"], values.tolist(), strict=True))
     for name, value in numbers.items():
         if not math.isfinite(value):
-            raise TrainingError(
+            raise DivergedError(
                 f"{name} is {value} at step {step + 1}: lower the learning rates, lengthen"
                 " discriminators.warmup_steps or use precision fp32; the last checkpoint is whole,"
                 " and a run started again goes on from it"

@@ -130,7 +130,7 @@ def _write(head: bytes, source: IO[bytes], target: Path, shown: str, allowance: 
     written = 0
     with _writing():
         file = target.open("wb")
-    with file:
+    try:
         chunk = head
         while chunk:
             written += len(chunk)
@@ -139,5 +139,9 @@ def _write(head: bytes, source: IO[bytes], target: Path, shown: str, allowance: 
             allowance.take(len(chunk))
             with _writing():
                 file.write(chunk)
-                file.flush()  # nothing is left to fail where the file is closed
+                file.flush()
             chunk = source.read(_CHUNK_BYTES)
+    finally:
+        # All is flushed, or an error is on its way: closing would flush again, and hide it.
+        with contextlib.suppress(OSError):
+            file.close()

@@ -57,7 +57,7 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
     wanted = _restore_options(options)
     source, output = Path(options.input), Path(options.output)
     if _is_done_before(source, output, options):
-        report.line(f"{output} is there already")
+        report.line(f"{output} is there already, and left as it is")
         return 0
     configure_process()  # before torch is imported
     from gfpgan_core.video.segments import CONTAINERS, check_output, join
@@ -81,7 +81,6 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
                 join(found, parts, temporary, container, keep_gps=options.keep_gps)
         except FileExistsError as error:
             raise _in_the_way(output) from error
-        work.remove()
     report.line(f"{source}: {_said(outcome)}, {time.monotonic() - started:.1f} s -> {output}")
     return 0
 
@@ -139,12 +138,14 @@ def _is_done_before(source: Path, output: Path, options: argparse.Namespace) -> 
     Raises:
         InputError: the output is a folder, the video itself, or in the way, or can't be written.
     """
+    if not source.exists():
+        raise InputError(f"{source} is not there")
     if output.is_dir():
         raise InputError(f"{output} is a folder: name the file that is to be written")
     check_writable(output.parent)
     if not os.path.lexists(output):
         return False
-    if source.exists() and output.exists() and source.samefile(output):
+    if output.exists() and source.samefile(output):
         raise InputError(f"{output} is the video itself: name another file")
     if options.resume and not options.overwrite:
         return True

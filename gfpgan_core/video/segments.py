@@ -29,6 +29,7 @@ _MAX_SIDE_PX = 16_384  # that x264 takes
 
 # Where phones and cameras write the place, in the names of FFmpeg's readers.
 _PLACES = ("location", "gps", "xyz")
+_APPLES_PLACE = "com.apple.quicktime.location.ISO6709"
 _OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATION")
 
 
@@ -190,6 +191,8 @@ def _copied_streams(source: Any, written: Any, video: Video) -> tuple[dict[int, 
 
 def _kept(metadata: dict[str, str], *, keep_gps: bool) -> dict[str, str]:
     """Return a file's metadata without what describes its container, and without the place."""
+    if _APPLES_PLACE in metadata:  # which FFmpeg reads, and writes under its own name only
+        metadata = {"location": metadata[_APPLES_PLACE]} | metadata
     return {
         key: value
         for key, value in metadata.items()
@@ -217,6 +220,8 @@ def _sounds(source: Any, copies: dict[int, Any]) -> Iterator[Any]:
     if not copies:
         return
     for packet in source.demux([source.streams[index] for index in copies]):
+        if packet.dts is None:  # sound is stored in the order of its times
+            packet.dts = packet.pts
         if packet.size and packet.dts is not None:
             packet.stream = copies[packet.stream_index]
             yield packet

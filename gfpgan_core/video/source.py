@@ -216,10 +216,14 @@ def _check_whole(path: Path, stream: Any, frames: int, end: Fraction) -> None:
     Raises:
         InputError: a part is missing at the end.
     """
-    if frames < _LEAST_SHARE * stream.frames:
+    stored, shown = _packets(path, stream.index)
+    stated = stream.frames
+    if stored >= _LEAST_SHARE * stated:  # all are there; trimmed ones are stored, but not shown
+        stated = min(stated, shown)
+    if frames < _LEAST_SHARE * stated:
         raise InputError(
-            f"{path} was cut off: {frames} of its {stream.frames} frames can be decoded; convert"
-            " what is left of it first"
+            f"{path} was cut off: {frames} of its {stated} frames can be decoded; convert what is"
+            " left of it first"
         )
     seconds = _stated_seconds(stream)
     if end < _LEAST_SHARE * seconds and end < seconds - _LEAST_MISSING_S:
@@ -227,6 +231,16 @@ def _check_whole(path: Path, stream: Any, frames: int, end: Fraction) -> None:
             f"{path} was cut off: {float(end):.2f} of its {seconds:.2f} s can be decoded; convert"
             " what is left of it first"
         )
+
+
+def _packets(path: Path, stream: int) -> tuple[int, int]:
+    """Return how many packets a stream has, and how many of them an edit list doesn't hide."""
+    with opened(path) as container:
+        stored = shown = 0
+        for packet in container.demux(container.streams[stream]):
+            stored += packet.dts is not None
+            shown += packet.dts is not None and not packet.is_discard
+    return stored, shown
 
 
 def _stated_seconds(stream: Any) -> float:

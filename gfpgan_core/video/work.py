@@ -110,10 +110,13 @@ def kept_work(
     try:
         _take_up(work, output, settings, resume=resume, overwrite=overwrite)
         yield work
-    finally:
-        lock.release()
+        work.remove()
+    except BaseException:
         if not work.done():  # nothing is lost with it
             work.remove()
+        raise
+    finally:
+        lock.release()
 
 
 def _take_up(
