@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gfpgan_core.__main__ import main
 from gfpgan_core.batch.rows import Row
 
 
@@ -25,6 +26,14 @@ def make_photos(folder: Path, count: int) -> Path:
         save_photo(folder / f"{number}.png", number)
     (folder / "broken.jpg").write_bytes(b"no picture")
     return folder
+
+
+def make_manifest(source: Path, shards: int) -> Path:
+    """Make the manifest of a folder or a list, beside it."""
+    path = source.parent / "manifest.parquet"
+    command = ["batch", "manifest", str(source), "--output", str(path), "--overwrite"]
+    assert main([*command, "--shards", str(shards)]) == 0
+    return path
 
 
 def rows_of(run: Path) -> list[Row]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_photos import make_photos, rows_of, save_photo
+from batch_photos import make_manifest, make_photos, rows_of, save_photo
 from conftest import ROOT
 from PIL import Image
 
@@ -46,13 +46,6 @@ def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "photos", 6)
 
 
-def _manifest(photos: Path, shards: int = 2) -> Path:
-    path = photos.parent / "manifest.parquet"
-    command = ["batch", "manifest", str(photos), "--output", str(path), "--overwrite"]
-    assert main([*command, "--shards", str(shards)]) == 0
-    return path
-
-
 def _run(manifest: Path, run: Path, *, retry_failed: bool = False) -> list[Row]:
     """Run all shards in this process's worker; return the rows that are new."""
     new: list[Row] = []
@@ -63,7 +56,7 @@ def _run(manifest: Path, run: Path, *, retry_failed: bool = False) -> list[Row]:
 
 
 def test_each_photo_is_restored_once_and_as_by_the_restorer(photos: Path) -> None:
-    manifest, run = _manifest(photos), photos.parent / "run"
+    manifest, run = make_manifest(photos, shards=2), photos.parent / "run"
     assert len(_run(manifest, run)) == 7
 
     rows = {Path(row.uri).name: row for row in rows_of(run)}
@@ -86,17 +79,17 @@ def test_each_photo_is_restored_once_and_as_by_the_restorer(photos: Path) -> Non
 
 def test_changed_and_added_photos_are_done_and_no_others(photos: Path) -> None:
     run = photos.parent / "run"
-    _run(_manifest(photos), run)
+    _run(make_manifest(photos, shards=2), run)
     save_photo(photos / "new.png", 77)
     save_photo(photos / "0.png", 78)
     os.utime(photos / "0.png", (1, 1))
 
-    new = _run(_manifest(photos), run)
+    new = _run(make_manifest(photos, shards=2), run)
 
     assert sorted(Path(row.uri).name for row in new) == ["0.png", "new.png"]
     assert len(rows_of(run)) == 8
     (photos / "0.png").unlink()
-    assert _run(_manifest(photos), run) == []
+    assert _run(make_manifest(photos, shards=2), run) == []
     assert len(rows_of(run)) == 8  # what has been done stays said
 
 
@@ -107,7 +100,7 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(KILLER)
-    manifest, run = _manifest(photos, shards=1), tmp_path / "run"
+    manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
     monkeypatch.setenv("PYTHONPATH", str(hook))
 
     _run(manifest, run)
@@ -132,7 +125,7 @@ def status_of_run(run: Path, manifest: Path) -> Status:
 def test_killed_again_and_again_a_run_loses_and_repeats_nothing(photos: Path) -> None:
     for number in range(6, 40):
         save_photo(photos / f"{number}.png", number)
-    manifest, output = _manifest(photos), photos.parent / "out"
+    manifest, output = make_manifest(photos, shards=2), photos.parent / "out"
     command = [sys.executable, "-m", "gfpgan_core", "batch", "run", str(manifest)]
     command += ["--version", "compact", "--aligned", "--output", str(output), "--workers", "1"]
 
@@ -170,7 +163,7 @@ def test_a_line_that_was_cut_off_is_not_taken_for_a_row(tmp_path: Path) -> None:
 
 
 def test_two_workers_do_not_share_a_shard(photos: Path) -> None:
-    manifest, run = _manifest(photos, shards=1), photos.parent / "run"
+    manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
     job = Job(SETTINGS, manifest, run)
     refused: list[str] = []
 
@@ -191,7 +184,7 @@ def test_two_workers_do_not_share_a_shard(photos: Path) -> None:
 
 
 def test_results_that_cannot_be_written_stop_the_run_and_lose_nothing(photos: Path) -> None:
-    manifest, run = _manifest(photos, shards=1), photos.parent / "run"
+    manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
     taken = shard_folder(run, 0)
     ids = [item.id for item in manifests.items_in(manifest, 0)]
     for photo in ids:
@@ -221,6 +214,6 @@ def test_settings_survive_json_and_name_the_folder() -> None:
 def test_an_impossible_share_is_refused(
     share: str, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = _manifest(photos)
+    manifest = make_manifest(photos, shards=2)
     assert main(["batch", "run", str(manifest), f"--shard={share}", "--version", "compact"]) == 1
     assert f"--shard is {share}; allowed: i/n" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_photos import make_photos, rows_of, save_photo
+from batch_photos import make_manifest, make_photos, rows_of, save_photo
 from faults import full_disk, run_code, run_python
 from PIL import Image
 
@@ -30,13 +30,6 @@ def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "photos", 3)
 
 
-def _manifest(source: Path, shards: int = 1) -> Path:
-    path = source.parent / "manifest.parquet"
-    command = ["batch", "manifest", str(source), "--output", str(path), "--overwrite"]
-    assert main([*command, "--shards", str(shards)]) == 0
-    return path
-
-
 def _run(manifest: Path, run: Path) -> list[Row]:
     new: list[Row] = []
     with Worker(Job(_SETTINGS, manifest, run)) as worker:
@@ -56,7 +49,7 @@ def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(tmp_path: Path
         Image.fromarray(noise).save(tmp_path / name)  # 270 KB
     addresses = tmp_path / "list.txt"
     addresses.write_text("".join(f"file://{tmp_path}/{name}\n" for name in names))
-    manifest, output = _manifest(addresses), tmp_path / "out"
+    manifest, output = make_manifest(addresses, shards=1), tmp_path / "out"
     command = ["-m", "gfpgan_core", "batch", "run", manifest, "--output", output, *_OPTIONS]
 
     stopped = run_python(*command, before=full_disk(200_000))
@@ -72,14 +65,14 @@ def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(tmp_path: Path
 
 
 def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(photos: Path) -> None:
-    manifest, output = _manifest(photos), photos.parent / "out"
+    manifest, output = make_manifest(photos, shards=1), photos.parent / "out"
     command = ["-m", "gfpgan_core", "batch", "run", manifest, "--output", output, *_OPTIONS]
     first = run_python(*command)
     assert first.returncode == 0, first.stderr
     (run,) = output.iterdir()
     (shard_folder(run, 0) / "rows.jsonl").write_text("\n" * 200_000)
     save_photo(photos / "new.png", 50)
-    _manifest(photos)
+    make_manifest(photos, shards=1)
 
     stopped = run_python(*command, before=full_disk(200_000))
 
@@ -92,12 +85,12 @@ def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(photos: P
 def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(photos: Path) -> None:
     run = photos.parent / "run"
     success = shard_folder(run, 0) / "_SUCCESS"
-    _run(_manifest(photos), run)
+    _run(make_manifest(photos, shards=1), run)
     assert success.exists()
     save_photo(photos / "new.png", 77)
     seen: list[bool] = []
 
-    with Worker(Job(_SETTINGS, _manifest(photos), run)) as worker:
+    with Worker(Job(_SETTINGS, make_manifest(photos, shards=1), run)) as worker:
         worker.run_shard(0, lambda row: seen.append(success.exists()))
 
     assert seen == [False]
@@ -106,10 +99,10 @@ def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(photos: Path) -
 
 def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(photos: Path) -> None:
     run = photos.parent / "run"
-    _run(_manifest(photos), run)
+    _run(make_manifest(photos, shards=1), run)
     (photos / "0.png").unlink()
     save_photo(photos / "new.png", 77)
-    manifest = _manifest(photos)
+    manifest = make_manifest(photos, shards=1)
 
     assert _names(_run(manifest, run)) == ["new.png"]
 
@@ -122,10 +115,10 @@ def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(photos
 
 def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path) -> None:
     run = photos.parent / "run"
-    _run(_manifest(photos), run)
+    _run(make_manifest(photos, shards=1), run)
     (photos / "0.png").write_bytes(b"no picture any more")
 
-    (row,) = _run(_manifest(photos), run)
+    (row,) = _run(make_manifest(photos, shards=1), run)
 
     assert row.status == "failed"
     kept = {path.name for path in shard_folder(run, 0).glob("*.png")}
@@ -135,7 +128,7 @@ def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 and nothing", None])
 def test_damaged_rows_and_manifests_are_named(photos: Path, damage: bytes | None) -> None:
-    manifest, run = _manifest(photos), photos.parent / "run"
+    manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
     _run(manifest, run)
     rows = shard_folder(run, 0) / "rows.parquet"
     rows.write_bytes(rows.read_bytes()[:-40] if damage is None else damage)
@@ -155,7 +148,7 @@ def test_the_process_that_watches_does_not_hold_torch(photos: Path) -> None:
         "assert main(sys.argv[1:]) == 0\nprint('torch' in sys.modules)\n"
     )
     output = photos.parent / "out"
-    command = ["batch", "run", _manifest(photos), "--output", output, *_OPTIONS[:-2]]
+    command = ["batch", "run", make_manifest(photos, shards=1), "--output", output, *_OPTIONS[:-2]]
     done = run_code(code, *command)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
@@ -208,7 +201,7 @@ def test_a_worker_that_was_stopped_starts_no_process(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C while a shard's list was read: the whole shard was restored before the run ended."""
-    manifest = _manifest(photos)
+    manifest = make_manifest(photos, shards=1)
     started: list[Settings] = []
     monkeypatch.setattr(
         "gfpgan_core.batch.worker.RestoringProcess", lambda settings, _: started.append(settings)

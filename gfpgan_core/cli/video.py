@@ -81,6 +81,7 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
                 join(found, parts, temporary, container, keep_gps=options.keep_gps)
         except FileExistsError as error:
             raise _in_the_way(output) from error
+        work.drop_segments()
     report.line(f"{source}: {_said(outcome)}, {time.monotonic() - started:.1f} s -> {output}")
     return 0
 
@@ -139,7 +140,7 @@ def _is_done_before(source: Path, output: Path, options: argparse.Namespace) -> 
         InputError: the output is a folder, the video itself, or in the way, or can't be written.
     """
     if not source.exists():
-        raise InputError(f"{source} is not there")
+        raise InputError(f"{source} is no file: name a video on this machine")
     if output.is_dir():
         raise InputError(f"{output} is a folder: name the file that is to be written")
     check_writable(output.parent)

@@ -61,6 +61,11 @@ class Work:
         seen = self.seen(number)
         return Timed(self._video(number), seen.pts, seen.durations)
 
+    def drop_segments(self) -> None:
+        """Remove the segments: the output is written."""
+        for path in self.folder.glob("[0-9]*.*"):
+            path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove the folder with what runs put into it; what anyone else did stays."""
         remove_partial_files(self.folder)
@@ -110,13 +115,10 @@ def kept_work(
     try:
         _take_up(work, output, settings, resume=resume, overwrite=overwrite)
         yield work
-        work.remove()
-    except BaseException:
+    finally:
         if not work.done():  # nothing is lost with it
             work.remove()
-        raise
-    finally:
-        lock.release()
+        lock.release()  # last: what another run makes there from now on is its own
 
 
 def _take_up(
