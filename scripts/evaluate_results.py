@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gfpgan_core import images
 from gfpgan_core.detect import FaceDetector, load_detector
@@ -32,7 +31,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from train import metrics as networks
 from train.metrics import Metrics, load_metrics
-from train.validate import compare, niqe
+from train.validate import compare, niqe, psnr_and_ssim
 
 _NEEDS = {
     "lpips": "LPIPS: the package lpips, and AlexNet in torch's hub folder",
@@ -83,7 +82,7 @@ def measure(
         return Figures(niqe=_finite(niqe(image)))
     if image.shape != truth.shape:
         raise InputError(f"it is {_size(image)} px, and its truth {_size(truth)}: resize one first")
-    rgb, pair = compare(image, truth), (luma(truth), luma(image))
+    rgb, y = compare(image, truth), psnr_and_ssim(luma(image), luma(truth))
     pm1 = [images.to_pm1(one)[None] for one in (image, truth)]
     degrees = None
     if weights.identity:
@@ -91,13 +90,9 @@ def measure(
         degrees = math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
     return Figures(
         psnr_rgb_db=rgb.psnr_db,
-        psnr_y_db=float(peak_signal_noise_ratio(*pair, data_range=255)),
+        psnr_y_db=y[0],
         ssim_rgb=rgb.ssim,
-        ssim_y=float(
-            structural_similarity(
-                *pair, data_range=255, gaussian_weights=True, use_sample_covariance=False
-            )
-        ),
+        ssim_y=y[1],
         niqe=_finite(rgb.niqe),
         lpips=networks.perceptual_distance(weights.lpips, *pm1) if weights.lpips else None,
         identity_degrees=degrees,
@@ -142,11 +137,14 @@ def pictures_in(folder: Path, suffix: str = "") -> dict[str, Path]:
 
 
 def _measured(
-    folder: Path, truths: dict[str, Path], options: argparse.Namespace, weights: Metrics
+    folder: Path,
+    results: dict[str, Path],
+    truths: dict[str, Path],
+    options: argparse.Namespace,
+    weights: Metrics,
 ) -> Iterator[tuple[str, Figures]]:
     """Yield name and figures of each result; what can't be measured is said."""
     detector = load_detector("centerface") if truths and not options.no_landmarks else None
-    results = pictures_in(folder, options.suffix)
     for name in sorted(truths.keys() - results.keys()):
         print(f"{folder}: no result for {name}", file=sys.stderr)
     for name, path in results.items():
@@ -235,8 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"| folder | pictures | {' | '.join(NAMES)} | FID |\n|{'---|' * (len(NAMES) + 3)}")
         rows: dict[str, dict[str, Figures]] = {}
         for folder in options.results:
-            figures = rows[str(folder)] = dict(_measured(folder, truths, options, weights))
             results = pictures_in(folder, options.suffix)
+            figures = rows[str(folder)] = dict(_measured(folder, results, truths, options, weights))
             is_complete = is_complete and figures.keys() == results.keys() | truths.keys()
             means = [mean([*figures.values()], name) for name in NAMES]
             fid = _fid([results[name] for name in figures], [*truths.values()], weights)

@@ -7,8 +7,9 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import HANG_S, ROOT
@@ -54,13 +55,24 @@ def run_python(
     *arguments: object, before: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run Python on one thread, from the project's folder; `before` is called in the process."""
-    return subprocess.run(
+    return captured(
         [sys.executable, *map(str, arguments)],
+        os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         preexec_fn=before,
+    )
+
+
+def captured(
+    command: list[str], environment: Mapping[str, str], **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its status; return what it said."""
+    return subprocess.run(
+        command,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=HANG_S,
+        **options,
     )

@@ -12,19 +12,14 @@ from pathlib import Path
 
 import pytest
 from cli_runs import contents, photo, visible
+from faults import captured
 from slow_cli import command, environment
 
 from gfpgan_core import images
 
 
 def _run(*arguments: object, seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(seconds, *arguments),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return captured(command(seconds, *arguments), environment())
 
 
 def test_photos_are_restored_when_nobody_listens(tmp_path: Path) -> None:
@@ -36,12 +31,8 @@ def test_photos_are_restored_when_nobody_listens(tmp_path: Path) -> None:
     for number, redirected in enumerate((">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "| true")):
         out = tmp_path / f"out{number}"
         script = f'set -o pipefail; {line} "{out}" {redirected}'
-        result = subprocess.run(
-            ["bash", "-c", script],
-            env={**environment(), "PYTHONIOENCODING": "utf-8:strict"},
-            capture_output=True,
-            text=True,
-            check=False,
+        result = captured(
+            ["bash", "-c", script], {**environment(), "PYTHONIOENCODING": "utf-8:strict"}
         )
         assert result.returncode == 1  # for c.jpg
         assert [images.read_rgb(out / name).shape for name in visible(out)] == [(16, 16, 3)] * 2

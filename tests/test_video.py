@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("av", reason="the extra `video` needs Python 3.11")
 
-from conftest import HANG_S, ROOT
+from conftest import ROOT
+from faults import captured
 from video_cli import SquareDetector, command, environment, restorer
 from video_files import frames_of, moving, packets_of, pixels_of, write_video
 
@@ -160,14 +161,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_frames(tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
 
     def run(killed_at: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(killed_at, *arguments),
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=HANG_S,
-        )
+        return captured(command(killed_at, *arguments), environment())
 
     assert run(0, source, whole).returncode == 0
     # The first segment is whole once 8 more frames were looked at.
@@ -199,14 +193,8 @@ def test_memory_stays_level_whatever_the_length(tmp_path: Path) -> None:
     for frames in (10, 300):
         source = write_video(tmp_path / f"{frames}.mp4", moving(frames, (320, 240)))
         output = tmp_path / f"{frames}_out.mp4"
-        result = subprocess.run(
-            command(0, source, output),
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=HANG_S,
-        )
+        result = captured(command(0, source, output), environment())
+        assert result.returncode == 0, result.stderr
         peaks.append(int(result.stdout.split()[-1]) / 1024)
         assert len(frames_of(output)) == frames
     print(f"peak memory in MiB, at 10 and at 300 frames: {peaks}")

@@ -7,6 +7,7 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,18 +86,23 @@ def compare(image: ImageU8, gt: ImageU8) -> Quality:
 
     NIQE is nan for images under 192 px, which hold less than two of its blocks a side.
     """
+    truth = sharpness(gt)
+    relative = sharpness(image) / truth if truth else float("nan")
+    return Quality(*psnr_and_ssim(image, gt), niqe(image), relative)
+
+
+def psnr_and_ssim(image: NDArray[Any], gt: NDArray[Any]) -> tuple[float, float]:
+    """Return PSNR in dB and SSIM of (H, W, 3) or (H, W) of 0 to 255."""
     psnr = peak_signal_noise_ratio(gt, image, data_range=255)
     ssim = structural_similarity(
         gt,
         image,
         data_range=255,
-        channel_axis=2,
+        channel_axis=2 if gt.ndim == 3 else None,
         gaussian_weights=True,
         use_sample_covariance=False,
     )
-    truth = sharpness(gt)
-    relative = sharpness(image) / truth if truth else float("nan")
-    return Quality(float(psnr), float(ssim), niqe(image), relative)
+    return float(psnr), float(ssim)
 
 
 def sharpness(image: ImageU8) -> float:

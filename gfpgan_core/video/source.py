@@ -216,10 +216,11 @@ def _check_whole(path: Path, stream: Any, frames: int, end: Fraction) -> None:
     Raises:
         InputError: a part is missing at the end.
     """
-    stored, shown = _packets(path, stream.index)
     stated = stream.frames
-    if stored >= _LEAST_SHARE * stated:  # all are there; trimmed ones are stored, but not shown
-        stated = min(stated, shown)
+    if frames < _LEAST_SHARE * stated:
+        stored, shown = _packets(path, stream.index)
+        if stored >= _LEAST_SHARE * stated:  # trimmed ones are stored, but not shown
+            stated = min(stated, shown)
     if frames < _LEAST_SHARE * stated:
         raise InputError(
             f"{path} was cut off: {frames} of its {stated} frames can be decoded; convert what is"

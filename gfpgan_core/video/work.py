@@ -62,16 +62,17 @@ class Work:
         return Timed(self._video(number), seen.pts, seen.durations)
 
     def drop_segments(self) -> None:
-        """Remove the segments: the output is written."""
-        for path in self.folder.glob("[0-9]*.*"):
-            path.unlink(missing_ok=True)
+        """Remove all segments, with what was seen of their frames."""
+        for pattern in ("[0-9]*.mkv", "[0-9]*.json"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder with what runs put into it; what anyone else did stays."""
         remove_partial_files(self.folder)
-        for pattern in ("[0-9]*.mkv", "[0-9]*.json", _SETTINGS, _LOCK):
-            for path in self.folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        self.drop_segments()
+        for name in (_SETTINGS, _LOCK):
+            (self.folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
@@ -140,8 +141,7 @@ def _take_up(
                 f"there is work {what} on {output}, {done} segments: {how}, or --overwrite begins"
                 " anew"
             )
-        for left in work.folder.glob("[0-9]*.mkv"):
-            left.unlink()
+        work.drop_segments()
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
 
