@@ -44,6 +44,11 @@ def test_losses_by_hand() -> None:
     assert ours.pixel_loss(image, gt).item() == pytest.approx(0.1)
     # horizontal and vertical: one step of 1.6 among 12 differences each
     assert ours.gradient_loss(image, gt).item() == pytest.approx(2 * 1.6 / 12)
+    # of one sign: the mean of 8x8 pixels is 1.6 / 64 at any size
+    wide = F.pad(image, (0, 4, 0, 4))
+    assert ours.multiscale_loss(wide, torch.zeros_like(wide)).item() == pytest.approx(0.025)
+    board = torch.tensor([[0.5, -0.5], [-0.5, 0.5]]).tile(4, 4).expand(1, 3, 8, 8)
+    assert ours.multiscale_loss(board, torch.zeros_like(board)).item() == 0  # texture alone
     rgbs = [torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 4, 4), 0.25)]
     assert ours.pyramid_loss(rgbs, gt).item() == pytest.approx(0.75)
     ramp = torch.arange(4.0).expand(1, 3, 4, 4)

@@ -15,7 +15,7 @@ from gfpgan_core.errors import InputError
 from train.augmentation import AugmentationConfig
 from train.degradation_config import PRESETS, DegradationConfig
 
-PIXEL_TERMS = ("pixel", "gradient", "ssim", "detail")
+PIXEL_TERMS = ("pixel", "multiscale", "gradient", "ssim", "detail")
 """The terms of `LossConfig` that compare pixels with the ground truth."""
 
 _T = TypeVar("_T")
@@ -29,6 +29,7 @@ class LossConfig:
     pyramid: float = 1.0
     pyramid_end_step: int = 0
     """From this step on the pyramid term is off; 0: never."""
+    multiscale: float = 0.0
     gradient: float = 0.0
     ssim: float = 0.0
     detail: float = 0.0

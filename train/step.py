@@ -22,6 +22,7 @@ from train.losses import (
     generator_adversarial_loss,
     gradient_loss,
     identity_loss,
+    multiscale_loss,
     perceptual_loss,
     pixel_loss,
     pyramid_loss,
@@ -157,6 +158,8 @@ def generator_losses(
         losses["pixel"] = pixel_loss(image, gt)
     if rgbs:
         losses["pyramid"] = pyramid_loss([rgb.float() for rgb in rgbs], gt)
+    if weights.multiscale:
+        losses["multiscale"] = multiscale_loss(image, gt)
     if weights.gradient:
         losses["gradient"] = gradient_loss(image, gt)
     if weights.ssim:
