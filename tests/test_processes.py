@@ -29,12 +29,10 @@ from train.networks import component_discriminators, face_discriminator
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Of the layer's norm. Two orders of summation differ by 1e-6 to 1e-5 in float32; a part of the
-# batch that is left out, or counted twice, by 0.1 and more.
-_TOLERANCE = 1e-3
-# The restoration's L1 terms have a kink at the truth: rounding turns the sign of a value that is
-# next to it, and one of 49,152 is 2 / sqrt(49152) = 9e-3 of that term's gradient at the image.
-# Measured: up to 2.6e-3 of a layer's norm, with ATEN_CPU_CAPABILITY=default.
-_TOLERANCE_WITH_L1 = 2e-2
+# batch that is left out, or counted twice, by 0.1 and more. Between them lies what a kink does:
+# rounding turns the slope of a leaky ReLU, or the sign of an L1, for a value that is next to it.
+# Measured: up to 2.6e-3, with ATEN_CPU_CAPABILITY=default; 7e-6 with a smooth function instead.
+_TOLERANCE = 2e-2
 # A layer whose gradient is below this share of its network's largest is rounding error as a whole.
 _NEGLIGIBLE = 1e-3
 
@@ -113,8 +111,6 @@ def test_gradients_dont_depend_on_how_a_batch_is_shared(runs: dict[str, Path], o
     layers = _layers(config)
     largest = 0.0
     for name, optimizer in expected.optimizers.items():
-        has_l1 = name == "generator" and config.objective == "restoration"
-        tolerance = _TOLERANCE_WITH_L1 if has_l1 else _TOLERANCE
         for moment in ("exp_avg", "exp_avg_sq"):
             theirs = _moments(optimizer, layers[name], moment)
             ours = _moments(found.optimizers[name], layers[name], moment)
@@ -122,9 +118,9 @@ def test_gradients_dont_depend_on_how_a_batch_is_shared(runs: dict[str, Path], o
             for layer, value in theirs.items():
                 norm = max(value.norm(), floor)
                 difference = ((ours[layer] - value).norm() / norm).item()
-                assert difference < tolerance, (name, moment, layer, difference)
-                largest = max(largest, difference / tolerance)
-    print(f"\nlargest difference of {other}: {largest:.1e} of what is allowed")
+                assert difference < _TOLERANCE, (name, moment, layer, difference)
+                largest = max(largest, difference)
+    print(f"\nlargest difference of {other}: {largest:.1e}")
 
 
 def test_two_processes_write_one_log(runs: dict[str, Path]) -> None:

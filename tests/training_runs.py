@@ -41,7 +41,8 @@ def tiny_run(faces: Path, run: Path, **values: object) -> TrainConfig:
 
 def full_losses(mobilenet: str, **values: Any) -> LossConfig:
     """Every term but the identity's; `mobilenet` is the file of its features' weights."""
-    terms = ("ssim", "detail", "gradient", "perceptual", "adversarial", "component_adversarial")
+    pixels = ("multiscale", "ssim", "detail", "gradient")
+    terms = (*pixels, "perceptual", "adversarial", "component_adversarial")
     return LossConfig(
         style=1,
         component_style=1,
