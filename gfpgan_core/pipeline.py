@@ -239,7 +239,10 @@ class FaceRestorer:
         photo, options, clock = job.photo, job.options, job.clock
         pixels = [crop.pixels for crop in job.crops]
         if options.keep_gray:
-            restored = [images.keep_gray_face(*pair) for pair in zip(restored, pixels, strict=True)]
+            restored = [
+                images.keep_gray_face(face, crop.pixels, geometry.scale_of(crop.crop_from_image))
+                for face, crop in zip(restored, job.crops, strict=True)
+            ]
         damages = [damage_of(crop) for crop in pixels]
         blends = [one.blend if options.blend == "auto" else options.blend for one in damages]
         with clock("background"):

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import random_network
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from gfpgan_core import geometry, images
@@ -167,7 +169,83 @@ def test_a_face_of_black_and_white_alone_is_decided_with_what_is_around_it() -> 
     tinted = np.full((128, 128, 3), (220, 180, 160), np.uint8)
     assert not _colors(images.keep_gray_face(tinted, crop)).any()
     crop[:30] = (60, 90, 160)
-    assert np.array_equal(images.keep_gray_face(tinted, crop), tinted)
+    kept = images.keep_gray_face(tinted, crop)
+    assert np.array_equal(kept[52:102, 45:83], tinted[52:102, 45:83])
+
+
+@pytest.mark.parametrize("side", [40, 90, 160])
+@pytest.mark.parametrize("noise", [1.5, 4])
+def test_noise_of_a_small_gray_portrait_is_no_color(
+    portrait: ImageU8, side: int, noise: float
+) -> None:
+    """Enlarged to a crop, each grain of a scanner's noise is many pixels large."""
+    small = _resized(images.gray(portrait[:240, 110:350]), side, side)
+    grain = np.random.default_rng(side).normal(0, noise, small.shape)
+    tinted = np.full((512, 512, 3), (220, 180, 160), np.uint8)
+    for paper, is_colored in ((0, False), (np.array([0, -10, -20]), True)):
+        noisy = np.asarray(np.clip(small + paper + grain, 0, 255).round(), np.uint8)
+        kept = images.keep_gray_face(tinted, _resized(noisy, 512, 512), 512 / side)
+        in_face = _colors(kept[205:410, 180:332]) > 0
+        assert in_face.all() if is_colored else np.mean(_colors(kept) > 0) < 0.02
+
+
+@pytest.mark.parametrize("paper", [60, 128, 205, 255])
+def test_the_page_around_a_color_face_gets_no_color(portrait: ImageU8, paper: int) -> None:
+    crop = _resized(portrait[20:230, 120:330], 512, 512)
+    crop[:130], crop[:, :70] = paper, paper
+    tinted = np.asarray(np.clip(crop.astype(int) + np.array([12, 0, -12]), 0, 255), np.uint8)
+    kept = images.keep_gray_face(tinted, crop, 4)
+    fading = 10  # the means of nine pixels, and a step between gray and color blurred by as much
+    assert _colors(tinted[: 130 - fading]).min() >= 12
+    assert not _colors(kept[: 130 - fading]).any() and not _colors(kept[:, : 70 - fading]).any()
+    assert np.array_equal(kept[205:410, 180:332], tinted[205:410, 180:332])
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),  # shrinking takes minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    paper=st.integers(30, 255),
+    noise=st.sampled_from([0.0, 1.5, 3.0]),
+    side=st.integers(70, 160),
+    left=st.integers(0, 480),
+    top=st.integers(0, 230),
+    is_gray=st.booleans(),
+    jpeg=st.booleans(),
+)
+def test_on_any_page_each_place_has_the_color_it_had(
+    restorer: FaceRestorer,
+    portrait: ImageU8,
+    tinting_background: RestoreOptions,
+    paper: int,
+    noise: float,
+    side: int,
+    left: int,
+    top: int,
+    is_gray: bool,
+    jpeg: bool,
+) -> None:
+    head = _resized(portrait[:240, 110:350], side, side)
+    page = np.full((400, 640, 3), paper, np.uint8)
+    page[top : top + side, left : left + side] = images.gray(head) if is_gray else head
+    grain = np.random.default_rng(side).normal(0, noise, page.shape)
+    page = np.asarray(np.clip(page + grain, 0, 255).round(), np.uint8)
+    page = _as_jpeg(page) if jpeg else page
+    for options in (RestoreOptions(scale=2), tinting_background):
+        colors = _colors(restorer.restore(page, options).image)
+        inner = colors[2 * top :, 2 * left :][20 : 2 * side - 20, 20 : 2 * side - 20]
+        # The tiny network's crop is coarse, and JPEG spreads color over blocks of 16 pixels.
+        reach = 40
+        outer = np.ones(colors.shape, bool)
+        rows = slice(max(0, 2 * top - reach), 2 * (top + side) + reach)
+        outer[rows, max(0, 2 * left - reach) : 2 * (left + side) + reach] = False
+        grain_colors = 8 * noise
+        assert np.percentile(colors[outer], 99) <= grain_colors
+        assert inner.mean() <= grain_colors if is_gray else inner.mean() > 20
 
 
 def test_what_is_kept_gray_may_have_another_size() -> None:

@@ -63,21 +63,43 @@ def keep_gray(restored: ImageU8, original: ImageU8) -> ImageU8:
     return result
 
 
-def keep_gray_face(restored: ImageU8, crop: ImageU8) -> ImageU8:
-    """Return an aligned face without color if `crop`, before it was restored, shows a gray one.
+def keep_gray_face(restored: ImageU8, crop: ImageU8, upscale: float = 1.0) -> ImageU8:
+    """Return an aligned face without color where `crop`, before it was restored, shows none.
 
-    Decided from brows to chin, because the page around a pasted portrait says nothing of it. A
-    color face is returned as it is: the network may give color to what is pale or blown out in it.
-    Around a gray one, what has color in `crop` keeps it.
+    Whether the face has color is decided from brows to chin, because the page around a pasted
+    portrait says nothing of it. A gray face gets none; what has color around it keeps it. A color
+    face is returned as it is: the network may give color to what is pale or blown out in it. What
+    is gray around that, such as the page, stays gray.
+
+    Args:
+        restored: (S, S, 3) RGB.
+        crop: (S, S, 3) RGB.
+        upscale: by how much the crop enlarges the photo: the noise's grain is as much larger.
     """
     height, width = crop.shape[:2]
+    mean_px = max(_MEAN_PX, min(round(_MEAN_PX * upscale), height // 4)) | 1
     (top, bottom), (left, right) = _FACE_ROWS, _FACE_COLUMNS
     face = crop[round(top * height) : round(bottom * height)]
     face = face[:, round(left * width) : round(right * width)]
-    colored, counted = _counts(face)
+    colored, counted = _counts(face, mean_px)
     if counted < _DECISIVE_SHARE * face.shape[0] * face.shape[1]:
-        colored, counted = _counts(crop)
-    return restored if colored > _COLORED_SHARE * counted else keep_gray(restored, crop)
+        colored, counted = _counts(crop, mean_px)
+    has_color = _is_colored(crop, mean_px)
+    if colored <= _COLORED_SHARE * counted:
+        share = has_color.astype(np.uint8) * np.uint8(255)
+    else:
+        # The wide means reach over the page, the narrow ones take its noise for color.
+        near = (has_color & _is_colored(crop)).astype(np.uint8) * np.uint8(255)
+        share = cv2.max(cv2.blur(near, (_MEAN_PX, _MEAN_PX)), _face_oval(height))
+    return _mixed(gray(restored), restored, np.asarray(share, np.uint8))
+
+
+def _face_oval(side_px: int) -> ImageU8:
+    """Return 255 from the brows to the chin of an aligned face, fading to 0 around it."""
+    oval = np.zeros((side_px, side_px), np.uint8)
+    center, axes = (side_px * 0.5, side_px * 0.6), (side_px * 0.56, side_px * 0.6)
+    cv2.ellipse(oval, (center, axes, 0), 255, -1)
+    return np.asarray(cv2.GaussianBlur(oval, (0, 0), side_px / 64), np.uint8)
 
 
 def _mixed(grays: ImageU8, colors: ImageU8, share: ImageU8) -> ImageU8:
@@ -87,21 +109,23 @@ def _mixed(grays: ImageU8, colors: ImageU8, share: ImageU8) -> ImageU8:
     return np.asarray(np.rint(mixed), np.uint8)
 
 
-def _counts(image: ImageU8) -> tuple[int, int]:
+def _counts(image: ImageU8, mean_px: int = _MEAN_PX) -> tuple[int, int]:
     """Return how many pixels are colored, of how many that are neither black nor white."""
     lowest, highest = _extremes(image)
     inside = (highest > _BLACK) & (lowest < _WHITE)
-    return int(np.count_nonzero(inside & _is_colored(image))), int(np.count_nonzero(inside))
+    return int(np.count_nonzero(inside & _is_colored(image, mean_px))), int(
+        np.count_nonzero(inside)
+    )
 
 
-def _is_colored(image: ImageU8) -> NDArray[np.bool_]:
+def _is_colored(image: ImageU8, mean_px: int = _MEAN_PX) -> NDArray[np.bool_]:
     """Return for each pixel of (H, W, 3) whether there is color in it or close to it."""
     height, width = image.shape[:2]
     result = np.empty((height, width), np.bool_)
-    rows, reach = max(1, _BAND_PIXELS // width), _MEAN_PX // 2
+    rows, reach = max(1, _BAND_PIXELS // width), mean_px // 2
     for top in range(0, height, rows):
         first = max(0, top - reach)
-        means = cv2.blur(image[first : top + rows + reach], (_MEAN_PX, _MEAN_PX))
+        means = cv2.blur(image[first : top + rows + reach], (mean_px, mean_px))
         lowest, highest = _extremes(np.asarray(means[top - first :][:rows], np.uint8))
         result[top : top + rows] = cv2.subtract(highest, lowest) > _COLORED
     return result
