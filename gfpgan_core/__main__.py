@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -11,26 +10,29 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from gfpgan_core.cli.export import export
-from gfpgan_core.cli.fetch import fetch
-from gfpgan_core.cli.parser import make_parser
-from gfpgan_core.cli.report import INTERRUPTED
-from gfpgan_core.cli.restore import restore
+_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0, 1 if anything failed, 2 for a misuse, 130 after Ctrl-C."""
     _fill_standard_streams()
-    options = make_parser().parse_args(arguments)
     try:
         with _second_interrupt_kills():
-            return _run(options)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+            return _run(arguments)
+    except KeyboardInterrupt:  # before the command was there to say more
+        with contextlib.suppress(OSError):
+            print("interrupted", file=sys.stderr, flush=True)
+        return _INTERRUPTED
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(arguments: list[str] | None) -> int:
+    """Import what the command needs, which takes a while: Ctrl-C may come meanwhile."""
+    from gfpgan_core.cli.parser import make_parser
+
+    options = make_parser().parse_args(arguments)
     if options.command == "fetch":
+        from gfpgan_core.cli.fetch import fetch
+
         return fetch(options.names)
     if options.command == "batch":  # numpy, which the other commands begin without
         from gfpgan_core.cli.batch import batch
@@ -44,7 +46,13 @@ def _run(options: argparse.Namespace) -> int:
         from gfpgan_core.cli.serve_page import serve_page
 
         return serve_page(options)
-    return export(options) if options.command == "export" else restore(options)
+    if options.command == "export":
+        from gfpgan_core.cli.export import export
+
+        return export(options)
+    from gfpgan_core.cli.restore import restore
+
+    return restore(options)
 
 
 def _fill_standard_streams() -> None:

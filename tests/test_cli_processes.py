@@ -98,6 +98,22 @@ def test_ctrl_c_is_one_line_and_resume_goes_on(
     _assert_resumed(tmp_path, restored)
 
 
+@pytest.mark.parametrize("module", ["parser", "restore", "results"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, module: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == 'gfpgan_core.cli.{module}': os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from gfpgan_core.__main__ import main\n"
+        "sys.exit(main(['restore', 'a.png']))"
+    )
+    result = captured([sys.executable, "-c", code], environment())
+    assert (result.returncode, result.stderr, result.stdout) == (130, "interrupted\n", "")
+
+
 def test_a_killed_run_leaves_whole_files_and_resume_goes_on(
     running: subprocess.Popen[str], tmp_path: Path
 ) -> None:

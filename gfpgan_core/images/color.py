@@ -86,12 +86,14 @@ def keep_gray_face(restored: ImageU8, crop: ImageU8, upscale: float = 1.0) -> Im
         colored, counted = _counts(crop, mean_px)
     has_color = _is_colored(crop, mean_px)
     if colored <= _COLORED_SHARE * counted:
-        share = has_color.astype(np.uint8) * np.uint8(255)
+        share = np.asarray(has_color * 255, np.uint8)
     else:
         # The wide means reach over the page, the narrow ones take its noise for color.
-        near = (has_color & _is_colored(crop)).astype(np.uint8) * np.uint8(255)
-        share = cv2.max(cv2.blur(near, (_MEAN_PX, _MEAN_PX)), _face_oval(height))
-    return _mixed(gray(restored), restored, np.asarray(share, np.uint8))
+        near = cv2.blur(
+            np.asarray((has_color & _is_colored(crop)) * 255, np.uint8), (_MEAN_PX,) * 2
+        )
+        share = np.asarray(cv2.max(near, _face_oval(height)), np.uint8)
+    return _mixed(gray(restored), restored, share)
 
 
 def _face_oval(side_px: int) -> ImageU8:

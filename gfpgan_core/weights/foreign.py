@@ -52,7 +52,7 @@ def kind_of(head: bytes, size: int) -> str:
     if not head.strip(b"\0"):
         return "it begins with zeros: its download wasn't completed"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "it is a text"
+        return "it is a text, saved in place of the file: download that itself"
     return "it is neither a safetensors file nor one that `torch.save` wrote"
 
 
