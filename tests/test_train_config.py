@@ -46,6 +46,21 @@ def test_config_files_resolve_and_mistakes_are_named(
     assert "face_size_px: 512" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "nan", "1e999", "1" + "0" * 400])
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("learning_rate", "{}"),
+        ("losses.pixel", "{}"),
+        ("degradation.noise_sigma", "[0, {}]"),
+        ("degradation.hue_degrees", "[{}, 3]"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_by_key(key: str, text: str, value: str) -> None:
+    with pytest.raises(InputError, match=key):
+        load_config(COMPACT, [f"{key}={text.format(value)}"])
+
+
 @pytest.mark.parametrize(
     "path",
     sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "experiments").glob("*/*.yaml")]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -324,10 +326,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             raise InputError(f"{key} is {value!r}; it takes {len(arguments)} values")
         return tuple(_convert(a, v, key) for a, v in zip(arguments, value, strict=True))
     if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError, OverflowError):
+            value = float(value)  # YAML reads 1e-3 as text
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key} is {value}; it takes a finite number")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"{key} is {value!r}; it takes a {hint.__name__}")
     return value
