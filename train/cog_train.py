@@ -67,7 +67,7 @@ def train(
         default=None,
     ),
     steps: int = Input(description="Optimizer steps", default=2000, ge=1, le=200000),
-    batch_size: int = Input(description="Faces a step", default=4, ge=1, le=64),
+    batch_size: int = Input(description="Faces a step; more are slower", default=4, ge=1, le=64),
     learning_rate: float = Input(
         description="Adam's peak for the generator", default=0.0001, ge=0.0000001, le=0.01
     ),
