@@ -103,8 +103,8 @@ def blend_into(view: ImageU8, wanted: NDArray[np.float32], share: NDArray[np.flo
 class Region:
     """The rectangle of the canvas under a crop."""
 
-    x: int
-    y: int
+    left_top: tuple[int, int]
+    """Its first pixel's place in the canvas, (x, y)."""
     size_wh: tuple[int, int]
     region_from_crop: Transform
 
@@ -124,27 +124,26 @@ class Region:
         high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, limit).astype(int)
         x, y = int(low[0]), int(low[1])
         region_from_crop = geometry.chain(geometry.translation(-x, -y), canvas_from_crop)
-        return Region(x, y, (int(high[0]) - x, int(high[1]) - y), region_from_crop)
+        return Region((x, y), (int(high[0]) - x, int(high[1]) - y), region_from_crop)
 
     def bands(self) -> Iterator[tuple[slice, Region]]:
         """Yield the region in bands of rows, so that a huge face doesn't need huge float images."""
-        width, height = self.size_wh
+        (left, first_row), (width, height) = self.left_top, self.size_wh
         step = max(1, BAND_PX // width)
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             band_from_crop = geometry.chain(geometry.translation(0, -top), self.region_from_crop)
-            yield rows, Region(self.x, self.y + top, (width, rows.stop - top), band_from_crop)
+            yield rows, Region((left, first_row + top), (width, rows.stop - top), band_from_crop)
 
     def view(self, canvas: ImageU8) -> ImageU8:
         """Return the region's pixels of the canvas: a view."""
-        width, height = self.size_wh
-        return canvas[self.y : self.y + height, self.x : self.x + width]
+        (left, top), (width, height) = self.left_top, self.size_wh
+        return canvas[top : top + height, left : left + width]
 
     def warp_photo(self, source: ImageU8, canvas_from_image: Transform) -> ImageU8:
         """Warp the photo to this region's pixels."""
-        region_from_image = geometry.chain(
-            geometry.translation(-self.x, -self.y), canvas_from_image
-        )
+        left, top = self.left_top
+        region_from_image = geometry.chain(geometry.translation(-left, -top), canvas_from_image)
         warped = geometry.warp(source, region_from_image, self.size_wh, border=cv2.BORDER_REPLICATE)
         return np.asarray(warped, np.uint8)
 

@@ -34,7 +34,7 @@ from gfpgan_core.weights.load import Network, load, load_file
 
 # Faces at once. On the CPU one fills the cores, and more only take memory: 0.5 GiB each in the
 # full-size network.
-_CPU_BATCH_FACES = 1
+CPU_BATCH_FACES = 1
 _GPU_BATCH_FACES = 8
 
 # Photos that wait for a batch to fill.
@@ -88,9 +88,7 @@ class FaceRestorer:
             WeightsError: weights can't be had or are damaged.
         """
         device = checked_device(device)
-        network = load(version, device)
-        masker = load_masker(mask, device)
-        return cls(network, load_detector(detector, device), masker, device, backend)
+        return cls._with_parts(load(version, device), detector, mask, device, backend)
 
     @classmethod
     def from_file(
@@ -109,7 +107,12 @@ class FaceRestorer:
             WeightsError: unreadable, or not those of a GFPGAN generator.
         """
         device = checked_device(device)
-        network = load_file(Path(path), device)
+        return cls._with_parts(load_file(Path(path), device), detector, mask, device, backend)
+
+    @classmethod
+    def _with_parts(
+        cls, network: Network, detector: str, mask: str, device: str, backend: str
+    ) -> FaceRestorer:
         masker = load_masker(mask, device)
         return cls(network, load_detector(detector, device), masker, device, backend)
 
@@ -185,7 +188,7 @@ class FaceRestorer:
 
     @property
     def _batch_faces(self) -> int:
-        return _CPU_BATCH_FACES if torch.device(self.device).type == "cpu" else _GPU_BATCH_FACES
+        return CPU_BATCH_FACES if torch.device(self.device).type == "cpu" else _GPU_BATCH_FACES
 
     def _find_faces(self, photo: Photo, options: RestoreOptions) -> _Job:
         """Find and cut out the photo's faces; with `aligned`, the whole photo is the one crop."""

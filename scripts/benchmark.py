@@ -23,6 +23,7 @@ import numpy as np
 
 from gfpgan_core.runtime import keep_freed_memory
 from scripts.benchmark_sides import SIZES_MP, side, write_weights
+from scripts.process_memory import process_memory_mib
 
 PHOTOS = [(faces, mp) for mp in SIZES_MP for faces in (1, 4, 12)]
 
@@ -67,7 +68,7 @@ def _serve(row: str, who: str, folder: Path) -> None:
     if who != "upstream":
         keep_freed_memory()  # as the command line and the server do
     action = side(row, who, folder)
-    loaded_mib = _own_mib("VmRSS")
+    loaded_mib = int(process_memory_mib())
     picture = action.run()
     if row.split()[0] in _REFERENCE:
         np.save(folder / f"{who}.npy", picture)
@@ -78,18 +79,12 @@ def _serve(row: str, who: str, folder: Path) -> None:
         action.run()
         print(f"{_ANSWER}{time.perf_counter() - started}", flush=True)
     parts = {name: round(seconds, 3) for name, seconds in action.parts.items()}
-    last = {"peak_mib": _own_mib("VmHWM"), "loaded_mib": loaded_mib, "parts_s": parts}
+    last = {
+        "peak_mib": int(process_memory_mib(what="VmHWM")),
+        "loaded_mib": loaded_mib,
+        "parts_s": parts,
+    }
     print(f"{_ANSWER}{json.dumps(last)}", flush=True)
-
-
-def _own_mib(what: str) -> int:
-    """Return this process's memory in MiB: `VmRSS` now, `VmHWM` at its peak.
-
-    Not getrusage's peak: that one starts at what the process that started this one had.
-    """
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = (line for line in status.splitlines() if line.startswith(what))
-    return int(line.split()[1]) // 1024
 
 
 def measure(row: str, backend: str, repeats: int, folder: Path) -> dict[str, Any]:

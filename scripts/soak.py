@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -39,6 +40,7 @@ import requests
 from PIL import Image
 
 from gfpgan_core import FaceRestorer, RestoreOptions, images
+from scripts.process_memory import process_memory_mib
 from scripts.serve import command, environment, write_schema
 
 _ROOT = Path(__file__).parent.parent
@@ -158,11 +160,8 @@ class Server:
 
     def memory_mib(self) -> float:
         """Return the worker's memory; nan while there is none."""
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{self.worker()}/status").read_text().splitlines()
-            line = next(line for line in lines if line.startswith("VmRSS"))
-            return int(line.split()[1]) / 1024
-        return float("nan")
+        worker = self.worker()
+        return process_memory_mib(worker) if worker else math.nan
 
     def kill_worker_and_restart(self) -> str:
         """Kill the worker; return what the health check says then; start the server anew."""

@@ -33,6 +33,7 @@ from gfpgan_core.batch.rows import Row
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import save_safetensors
+from scripts.process_memory import process_memory_mib
 
 _ROOT = Path(__file__).parent.parent
 _SIDE_PX = 64
@@ -109,7 +110,7 @@ class Killer(threading.Thread):
             found = self.processes()
             largest: dict[str, float] = collections.defaultdict(float)
             for pid, kind in found:
-                largest[kind] = max(largest[kind], _resident_mib(pid))
+                largest[kind] = max(largest[kind], process_memory_mib(pid))
             self.memory_mib.append((time.time(), dict(largest)))
             children = [pid for pid, kind in found if kind == "restores"]
             if children:
@@ -141,14 +142,6 @@ def _kill(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _resident_mib(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("VmRSS")), 0.0)
 
 
 def run_batch(command: list[str], folder: Path, results: int, every_s: float) -> Killer:

@@ -49,7 +49,7 @@ def test_ids_are_those_of_every_manifest(tmp_path: Path) -> None:
 
 
 def test_a_photo_named_twice_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "_CHUNK_ROWS", 4)  # within a chunk, and in two
+    monkeypatch.setattr(manifests, "CHUNK_ROWS", 4)  # within a chunk, and in two
     twice = [*_uris(6), *_uris(3), _uris(1)[0], *_uris(9)]
     rows, passed_over = manifests.make_manifest(twice, tmp_path / "m", 2)
     assert (rows, passed_over) == (9, {"given twice": 10})

@@ -32,7 +32,7 @@ def _checkpoint(step: int) -> Checkpoint:
     )
 
 
-def _save(folder: Path, *steps: int) -> Path:
+def save_steps(folder: Path, *steps: int) -> Path:
     return [checkpoint.save(_checkpoint(step), folder, keep=2) for step in steps][-1]
 
 
@@ -54,14 +54,14 @@ def _flip_a_bit(data: bytearray) -> bytearray:
 
 @pytest.mark.parametrize("damage", [_cut_off, _flip_a_bit])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: object) -> None:
-    path = _save(tmp_path, 2, 4)
+    path = save_steps(tmp_path, 2, 4)
     assert callable(damage)
     path.write_bytes(damage(bytearray(path.read_bytes())))
     assert _newest_step(tmp_path) == 2
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_isnt_begun_anew(tmp_path: Path) -> None:
-    _save(tmp_path, 2, 4)
+    save_steps(tmp_path, 2, 4)
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
     with pytest.raises(InputError, match=r"none of the 2 checkpoints .* can be read"):
@@ -171,14 +171,14 @@ def test_a_hostile_checkpoint_is_refused_and_its_code_isnt_run(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    make(_save(tmp_path, 2, 4))
+    make(save_steps(tmp_path, 2, 4))
     assert _newest_step(tmp_path) == 2
     assert text in caplog.text
     assert "stranger" not in capsys.readouterr().out
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
-    _save(tmp_path, 2, 4, 6)
+    save_steps(tmp_path, 2, 4, 6)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["checkpoint_00000004.pt", "checkpoint_00000006.pt"]
 
@@ -187,17 +187,17 @@ SAVE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-from test_checkpoint import _save
+from test_checkpoint import save_steps
 from train.errors import TrainingError
 try:
-    _save(Path(sys.argv[1]), 4)
+    save_steps(Path(sys.argv[1]), 4)
 except TrainingError as error:
     sys.exit(str(error))
 """
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
-    _save(tmp_path, 2)
+    save_steps(tmp_path, 2)
     result = run_code(SAVE, tmp_path, before=full_disk(200_000))
     assert result.returncode == 1, result.stderr
     assert "checkpoint_00000004.pt can't be written: [Errno 27] File too large" in result.stderr
@@ -209,7 +209,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
 def test_a_folder_that_cant_be_written_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     need_permissions(tmp_path)
     folder = tmp_path / "run"
-    _save(folder, 2)
+    save_steps(folder, 2)
     folder.chmod(0o555)
     result = run_code(SAVE, folder, before=obeying_permissions)
     folder.chmod(0o755)
@@ -220,7 +220,7 @@ def test_a_folder_that_cant_be_written_leaves_the_checkpoint_before(tmp_path: Pa
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
     """At the worst moment: everything is written, and the file hasn't got its name yet."""
-    _save(tmp_path, 2)
+    save_steps(tmp_path, 2)
     hold = (
         "import pathlib, time\ndef wait(*_):\n  print('written', flush=True)\n  time.sleep(9999)\n"
     )
@@ -232,6 +232,6 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Pa
         process.kill()
     assert len(list(tmp_path.iterdir())) == 2
     assert _newest_step(tmp_path) == 2
-    _save(tmp_path, 4)
+    save_steps(tmp_path, 4)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["checkpoint_00000002.pt", "checkpoint_00000004.pt"]  # what was left is gone

@@ -82,7 +82,7 @@ def _unannounced(data: bytes) -> Answer:
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    monkeypatch.setattr(hosted, "_WAIT_S", 0)
+    monkeypatch.setattr(hosted, "WAIT_S", 0)
     host = Host()
     yield host
     host.server.shutdown()

@@ -20,6 +20,7 @@ sys.path.insert(0, "tests")
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import decode
 from hostile.pictures import archives, pictures
+from scripts.process_memory import process_memory_mib
 from train.unpack import unpack_images
 
 def read_picture(data):
@@ -48,8 +49,7 @@ for name, data in list(cases()):
     except BaseException as error:
         outcome = repr(error)[:200]
     seconds = time.process_time() - start
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    peak = process_memory_mib(what="VmHWM")
     print(json.dumps([name, len(data), outcome, seconds, peak]), flush=True)
 """
 

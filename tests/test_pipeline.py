@@ -207,7 +207,7 @@ class _Watched(nn.Module):
 def test_faces_of_several_photos_share_batches_and_one_that_fails_fails_alone(
     portrait: ImageU8, two_faces: ImageU8, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_CPU_BATCH_FACES", 3)
+    monkeypatch.setattr(pipeline, "CPU_BATCH_FACES", 3)
     network = _Watched()
     restorer = FaceRestorer(network, load_detector("centerface"))  # type: ignore[arg-type]
     network.batches.clear()

@@ -24,14 +24,11 @@ import json, resource, sys, time
 from pathlib import Path
 from gfpgan_core.errors import WeightsError
 from gfpgan_core.weights.load import load_file
-
-def kib(field):
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(field))
+from scripts.process_memory import process_memory_mib
 
 load_file(Path(sys.argv[1]))  # what is imported and built at the first file isn't the files'
 if sys.platform.startswith("linux"):
-    limit = (kib("VmSize:") << 10) + (int(sys.argv[2]) << 20)
+    limit = int(process_memory_mib(what="VmSize")) + int(sys.argv[2]) << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in sys.stdin.read().splitlines():

@@ -4,7 +4,7 @@ or measure a real process.
     python tests/video_cli.py KILLED_AT video INPUT OUTPUT ...
 
 `KILLED_AT` is the frame, counted by the detector, at which the process kills itself; 0: never. At
-its end it prints its peak memory in KiB.
+its end it prints its peak memory in MiB.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gfpgan_core.detectors import Face
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS
 from gfpgan_core.images import ImageU8
 from gfpgan_core.pipeline import FaceRestorer
+from scripts.process_memory import process_memory_mib
 
 
 class SquareDetector:
@@ -66,6 +67,5 @@ def environment() -> dict[str, str]:
 if __name__ == "__main__":
     vars(video)["load_restorer"] = lambda _: restorer(int(sys.argv[1]))
     status = main(sys.argv[2:])
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    print(process_memory_mib(what="VmHWM"))
     sys.exit(status)

@@ -58,8 +58,8 @@ _REFUSED = {
 # The others, which hardly any program writes into a zip, unpack any length at once.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-_DIGITS = re.compile(rb"[0-9]{%d}" % (MAX_HEADER_DIGITS + 1))
 _PAX_LENGTH = re.compile(rb"([0-9]{1,9}) ")
+_DIGITS = re.compile(rb"[0-9]{%d}" % (MAX_HEADER_DIGITS + 1))
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Member:
     name: str
     is_folder: bool
     is_plain_file: bool
+    """No link and no device."""
     open: Callable[[], IO[bytes]]
 
 

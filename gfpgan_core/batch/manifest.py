@@ -20,7 +20,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.files import whole_file
 from gfpgan_core.formats import SUFFIXES
 
-_CHUNK_ROWS = 500_000  # sorted by shard, so that a shard's rows lie together in each chunk
+CHUNK_ROWS = 500_000  # sorted by shard, so that a shard's rows lie together in each chunk
 _ROW_GROUP_ROWS = 25_000
 _SHARDS_KEY = b"gfpgan_shards"
 
@@ -94,7 +94,7 @@ def _schema() -> Any:
 
 def _chunks(found: Iterable[tuple[str, int, str]]) -> Iterator[list[tuple[str, int, str]]]:
     rest = iter(found)
-    while chunk := list(islice(rest, _CHUNK_ROWS)):
+    while chunk := list(islice(rest, CHUNK_ROWS)):
         yield chunk
 
 

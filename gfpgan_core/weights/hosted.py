@@ -20,7 +20,7 @@ from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.load import load_file
 
 _ATTEMPTS = 3
-_WAIT_S = 1.0  # before the second attempt; twice as long before the third
+WAIT_S = 1.0  # before the second attempt; twice as long before the third
 _TIMEOUT_S = (10, 30)  # to connect, and without a byte; not for the whole file
 _CHUNK_BYTES = 2**20
 _BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -67,7 +67,7 @@ def fetch(url: str, folder: Path, max_bytes: int = MAX_WEIGHTS_BYTES) -> Path:
                     f"the weights at {named} can't be fetched ({attempt} of {_ATTEMPTS} attempts):"
                     f" {_reason(error)}"
                 ) from None
-            time.sleep(_WAIT_S * attempt)
+            time.sleep(WAIT_S * attempt)
         except _RefusedError as error:
             path.unlink(missing_ok=True)
             raise WeightsError(f"the weights at {named} are refused: {error}") from None

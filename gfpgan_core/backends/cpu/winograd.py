@@ -33,7 +33,7 @@ _TILES_OF_LARGE_WEIGHTS = 256
 _LARGE_WEIGHTS_BYTES = 4 << 20
 
 # Nine products of a few rows, for one thread.
-_ROWS_BYTES = 4 << 20
+ROWS_BYTES = 4 << 20
 
 # The paper's G for F(4x4, 3x3).
 _G = torch.tensor(
@@ -151,7 +151,7 @@ def enlarge_and_convolve(image: Tensor, taps: Tensor, epilogue: Epilogue) -> Ten
     row = width * 9 * out_channels
     # A part's products are its own: two rows more than it has, so that few parts are best.
     parts = even_parts(height, -(-height // (2 * threads.count)))
-    at_once = max(1, min(_ROWS_BYTES // (4 * row), parts[0][1]))
+    at_once = max(1, min(ROWS_BYTES // (4 * row), parts[0][1]))
 
     def work(n: int, weight: Array, last: _Arrays, part: tuple[int, int]) -> None:
         line = np.empty((width, 3, out_channels), np.float32)
