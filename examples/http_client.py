@@ -33,7 +33,7 @@ def restore(
     """Return the restored photo and its media type.
 
     Args:
-        photo: The file's bytes: JPEG, PNG, WebP, BMP, TIFF or GIF.
+        photo: The file's bytes: JPEG, PNG, WebP, BMP, TIFF, GIF, HEIC or AVIF.
         server: Address, such as http://127.0.0.1:5000.
         inputs: The others of the server's inputs; see its /docs or openapi.json.
         patience_s: How long to ask again while the server is busy, starting or away.

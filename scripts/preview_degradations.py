@@ -14,6 +14,7 @@ import numpy as np
 
 from gfpgan_core import geometry, images
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import WRITABLE
 from train.config import load_config
 from train.dataset import load_face
 from train.degradations import degrade
@@ -44,8 +45,8 @@ def main() -> int:
             rows.append(np.hstack([geometry.resize(image, tile_wh) for image in shown]))
         sheet = np.asarray(np.vstack(rows), np.uint8)
         suffix = options.sheet.suffix.lower().lstrip(".")
-        if suffix not in ("png", "jpg", "webp"):
-            raise InputError(f"{options.sheet} must end in .png, .jpg or .webp")
+        if suffix not in WRITABLE:
+            raise InputError(f"{options.sheet} must end in one of .{', .'.join(WRITABLE)}")
         images.write(options.sheet, images.encode(sheet, None, suffix))
     except InputError as error:
         print(error, file=sys.stderr)

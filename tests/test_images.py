@@ -76,12 +76,16 @@ def test_cmyk_and_gray_alpha() -> None:
 
 
 def test_another_icc_profile_is_converted_to_srgb() -> None:
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    data = _bytes(Image.fromarray(_gradient()), "PNG", icc_profile=lab.tobytes())
-    # sRGB to sRGB: the same picture through the conversion.
-    assert np.abs(images.decode(data).rgb.astype(int) - _gradient()).max() <= 2
-    broken = _bytes(Image.fromarray(_gradient()), "PNG", icc_profile=b"no profile at all")
-    assert np.array_equal(images.decode(broken).rgb, _gradient())
+    """sRGB whose primaries red and blue change places: its red is sRGB's blue."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
+    for profile, expected in (
+        (srgb, _gradient()),
+        (swapped, _gradient()[..., ::-1]),
+        (b"no profile at all", _gradient()),
+    ):
+        data = _bytes(Image.fromarray(_gradient()), "PNG", icc_profile=profile)
+        assert np.abs(images.decode(data).rgb.astype(int) - expected).max() <= 2
 
 
 def test_first_frame_of_an_animation_counts() -> None:
