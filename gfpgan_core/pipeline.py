@@ -32,8 +32,7 @@ from gfpgan_core.result import Restoration
 from gfpgan_core.runtime import checked_device
 from gfpgan_core.weights.load import Network, load, load_file
 
-# Faces at once. On the CPU one fills the cores, and more only take memory: 0.5 GiB each in the
-# full-size network.
+# Faces at once. On the CPU one fills the cores, and each more takes up to 0.5 GiB.
 CPU_BATCH_FACES = 1
 _GPU_BATCH_FACES = 8
 
@@ -242,10 +241,8 @@ class FaceRestorer:
         photo, options, clock = job.photo, job.options, job.clock
         pixels = [crop.pixels for crop in job.crops]
         if options.keep_gray:
-            restored = [
-                images.keep_gray_face(face, crop.pixels, geometry.scale_of(crop.crop_from_image))
-                for face, crop in zip(restored, job.crops, strict=True)
-            ]
+            scales = [geometry.scale_of(crop.crop_from_image) for crop in job.crops]
+            restored = list(map(images.keep_gray_face, restored, pixels, scales))
         damages = [damage_of(crop) for crop in pixels]
         blends = [one.blend if options.blend == "auto" else options.blend for one in damages]
         with clock("background"):
