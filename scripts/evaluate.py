@@ -1,10 +1,10 @@
-"""Measures weights on faces that they were not trained on, at three strengths, and draws them.
+"""Measure weights on faces that they were not trained on, at three strengths, and draw them.
 
     python -m scripts.evaluate ~/.cache/gfpgan-compact/faces/512/report --sheet sheet.png
 
 Every face is degraded with a fixed seed. The table shows input -> output, and NIQE of the truth.
 Several `--weights` make one table, each over the same inputs. Faces are brought to the network's
-size, and a 512 px face's strengths with them.
+size, and a 512 px face's strengths with them. `--config` takes a degradation of one's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from gfpgan_core import images
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.load import load, load_file, parameter_count
-from train.degradation_config import STRENGTHS
+from train.config_file import load_config
+from train.degradation_config import STRENGTHS, DegradationConfig
 from train.faces import Faces, open_faces
 from train.metrics import load_metrics
 from train.validate import Validation, strengths_at, validate, validation_sheet
@@ -45,18 +46,26 @@ def main(arguments: list[str] | None = None) -> int:
         "--weights", type=Path, action="append", help="default: the shipped compact weights"
     )
     parser.add_argument("--strength", choices=list(STRENGTHS), action="append", help="default: all")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="a training's configuration: measure at its validation_degradation instead",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--sheet", type=Path, help="PNG: rows of input, output, truth")
     options = parser.parse_args(arguments)
-    chosen = options.strength or list(STRENGTHS)
+    if options.config and options.strength:
+        parser.error("--config brings its own degradation: leave --strength away")
     try:
         faces = open_faces(options.faces)
         networks = _networks(options.weights)
+        size_px = next(iter(networks.values())).config.face_size_px
+        degradations = _degradations(options.config, options.strength, size_px)
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
     print(_HEADER)
-    figures = {name: _measure(name, net, faces, chosen) for name, net in networks.items()}
+    figures = {name: _measure(name, net, faces, degradations) for name, net in networks.items()}
     for name, network in networks.items():
         print(
             f"\n{name}: {parameter_count(network):,} parameters, {len(faces)} faces,"
@@ -65,9 +74,23 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.sheet:
-        sheet = np.hstack([_sheet(network, faces, chosen) for network in networks.values()])
+        sheet = np.hstack([_sheet(network, faces, degradations) for network in networks.values()])
         images.write(options.sheet, images.encode(sheet, None, "png"))
     return 0
+
+
+def _degradations(
+    config: Path | None, strengths: list[str] | None, size_px: int
+) -> dict[str, DegradationConfig]:
+    """Return the degradations by the names that the table has for them.
+
+    Raises:
+        InputError: an unusable configuration.
+    """
+    if config:
+        return {config.stem: load_config(config, []).validation_degradation}
+    named = strengths_at(size_px)
+    return {name: named[name] for name in strengths or STRENGTHS}
 
 
 def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:
@@ -88,14 +111,13 @@ def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:
 
 
 def _measure(
-    name: str, network: GFPGAN, faces: Faces, strengths: list[str]
+    name: str, network: GFPGAN, faces: Faces, degradations: dict[str, DegradationConfig]
 ) -> dict[str, dict[str, object]]:
     """Return the figures at each strength; a row of the table is printed as soon as it is known."""
     metrics = load_metrics("", "cpu")
-    degradations = strengths_at(network.config.face_size_px)
     figures: dict[str, dict[str, object]] = {}
-    for strength in strengths:
-        result = validate(network, faces, degradations[strength], "cpu", metrics)
+    for strength, degradation in degradations.items():
+        result = validate(network, faces, degradation, "cpu", metrics)
         figures[strength] = dataclasses.asdict(result) | {"score": result.score()}
         print(_row(name, strength, result), flush=True)
     return figures
@@ -119,10 +141,11 @@ def _change(before: float | None, after: float | None, digits: int) -> str:
     return f"{before:.{digits}f} -> {after:.{digits}f}"
 
 
-def _sheet(network: GFPGAN, faces: Faces, strengths: list[str]) -> NDArray[np.uint8]:
-    """Draw the strengths side by side."""
-    degradations = strengths_at(network.config.face_size_px)
-    sheets = [validation_sheet(network, faces, degradations[name], "cpu") for name in strengths]
+def _sheet(
+    network: GFPGAN, faces: Faces, degradations: dict[str, DegradationConfig]
+) -> NDArray[np.uint8]:
+    """Draw the degradations side by side."""
+    sheets = [validation_sheet(network, faces, one, "cpu") for one in degradations.values()]
     return np.asarray(np.hstack(sheets), np.uint8)
 
 

@@ -16,7 +16,7 @@ from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import save_safetensors
 from train import checkpoint
-from train.config import from_dict
+from train.config_file import from_dict
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from gfpgan_core import geometry, images
 from gfpgan_core.errors import InputError
 from gfpgan_core.formats import WRITABLE
-from train.config import load_config
+from train.config_file import load_config
 from train.dataset import load_face
 from train.degradations import degrade
 from train.faces import open_faces

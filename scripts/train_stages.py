@@ -23,7 +23,7 @@ from pathlib import Path
 from gfpgan_core.errors import InputError
 from gfpgan_core.runtime import configure_process
 from train.__main__ import exit_status
-from train.config import load_config
+from train.config_file import load_config
 
 _logger = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gfpgan_core.errors import InputError
 from train.components import template_boxes
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig
+from train.config_file import load_config
 from train.dataset import Sample
 from train.restoration import RestorationTrainer
 

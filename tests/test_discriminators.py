@@ -210,13 +210,26 @@ def test_the_projected_heads_have_a_rate_of_their_own_and_no_lazy_penalty_withou
     settings = DiscriminatorConfig(learning_rate=2e-3, projected_learning_rate=5e-4)
     for adversarial, share in ((0.0, 1), (1.0, 16 / 17)):
         losses = LossConfig(adversarial=adversarial)
+        networks = {"projected": second, "patch": first}
         optimizer = discriminator_optimizer(
-            first.parameters(),
-            _config(discriminators=settings, losses=losses),
-            second.parameters(),
+            networks, _config(discriminators=settings, losses=losses)
         )
         rates = [group["initial_lr"] for group in optimizer.param_groups]
         assert rates == pytest.approx([2e-3 * share, 5e-4 * share])
+
+
+def test_the_components_have_a_beta_of_their_own() -> None:
+    networks: dict[str, nn.Module] = {
+        name: nn.Linear(2, width) for name, width in (("discriminator", 1), ("mouth", 3))
+    }
+    for beta1, expected in ((0.9, [(0.0, 3), (0.9, 9)]), (0.0, [(0.0, 12)])):
+        settings = DiscriminatorConfig(component_adam_beta1=beta1)
+        optimizer = discriminator_optimizer(networks, _config(discriminators=settings))
+        found = [
+            (group["betas"][0], sum(p.numel() for p in group["params"]))
+            for group in optimizer.param_groups
+        ]
+        assert found == expected
 
 
 def test_crops_lie_inside_and_the_whole_face_is_taken_where_there_is_no_room() -> None:

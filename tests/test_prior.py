@@ -11,7 +11,7 @@ import upstream  # noqa: F401 - makes the packaged networks importable
 from conftest import ROOT, TINY
 
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
-from train.config import load_config
+from train.config_file import load_config
 from train.ema import Ema
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,7 +22,8 @@ from training_runs import TORCHRUN, makers, newest, run_process, tiny_run
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
-from train.config import TrainConfig, from_dict
+from train.config import TrainConfig
+from train.config_file import from_dict
 from train.loop import train
 from train.networks import component_discriminators, face_discriminator
 

@@ -26,7 +26,7 @@ from gfpgan_core.weights.load import load_file
 from scripts import evaluate, export_checkpoint
 from scripts.train_stages import train_stages
 from train import checkpoint
-from train.config import load_config
+from train.config_file import load_config
 from train.faces import open_faces
 from train.restoration import RestorationTrainer
 from train.validate import strengths_at, validate
@@ -196,6 +196,16 @@ def test_one_command_measures_weights_at_three_strengths(
     again = validate(load_file(Path(copies[1])), open_faces(Path(faces)), config, "cpu")
     assert found["restored"]["psnr_db"] == pytest.approx(again.restored.psnr_db)
     assert images.read_rgb(sheet).shape == (2 * 32, 2 * 3 * 3 * 32, 3)
+
+    own = tmp_path / "own.yaml"
+    given = [faces, "--weights", str(copies[1]), "--config", str(own), "--json", str(figures)]
+    own.write_text("run_folder: x\ntrain_faces: x\nvalidation_degradation: heavy\n")
+    assert evaluate.main(given) == 0
+    at_512_px = json.loads(figures.read_text())["1"]["own"]  # taken as it stands, in pixels
+    assert at_512_px["degraded"]["psnr_db"] < found["degraded"]["psnr_db"]
+    own.write_text("validation_degradation: soft\n")
+    assert evaluate.main(given) == 1
+    assert "run_folder is missing" in capsys.readouterr().err
 
 
 def test_a_folder_without_stages_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from gfpgan_core.errors import InputError
 from train.__main__ import main
-from train.config import load_config
+from train.config_file import load_config
 from train.upstream_config import load_upstream_config
 
 COMPACT = ROOT / "experiments" / "compact" / "compact_stage4.yaml"

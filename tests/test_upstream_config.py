@@ -14,7 +14,8 @@ from conftest import ROOT
 
 from gfpgan_core.errors import InputError
 from train.__main__ import main
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig
+from train.config_file import load_config
 from train.upstream_config import load_upstream_config, translate
 
 DATA = Path(__file__).parent / "data"
@@ -71,6 +72,7 @@ def test_the_official_file_becomes_the_published_training() -> None:
     assert (degradation.colour_shift_probability, degradation.colour_shift) == (0.3, 20)
     assert degradation.colour_jitter_probability == 0.3 and degradation.grey_probability == 0.01
     assert (config.learning_rate, config.discriminators.learning_rate) == (2e-3, 2e-3)
+    assert (config.adam_beta1, config.discriminators.component_adam_beta1) == (0, 0.9)
     assert (config.milestones, config.milestone_factor) == ((600_000, 700_000), 0.5)
     assert (config.steps, config.warmup_steps, config.batch_size) == (800_000, 0, 12)
     assert config.ema_half_life_images == 3750

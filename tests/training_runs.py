@@ -121,7 +121,7 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from train.config import load_config
+from train.config_file import load_config
 from train.loop import train
 def hold(step, losses):
     if step == int(sys.argv[2]):

@@ -19,7 +19,8 @@ import yaml
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.files import whole_file
 from gfpgan_core.runtime import configure_process
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig
+from train.config_file import load_config
 from train.errors import TrainingError
 from train.upstream_config import load_upstream_config
 

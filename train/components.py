@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from gfpgan_core.bounds import MAX_BOXES_BYTES, MAX_BOXES_INSTRUCTIONS
 from gfpgan_core.errors import InputError, WeightsError
@@ -80,6 +79,8 @@ def crop_components(image: Tensor, boxes: Tensor) -> dict[str, Tensor]:
 
     RoIAlign (arXiv 1703.06870): differentiable to the image, bilinear at the exact place.
     """
+    from torchvision.ops import roi_align  # a second: torchvision imports a compiler
+
     crops = {}
     index = torch.arange(len(image), device=boxes.device, dtype=boxes.dtype)[:, None]
     for row, name in enumerate(NAMES):

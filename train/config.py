@@ -1,26 +1,23 @@
-"""All settings of a training run: frozen dataclasses, read from YAML, saved with the run."""
+"""All settings of a training run, as frozen dataclasses; `train.config_file` reads them."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import math
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import yaml
+from typing import Literal
 
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from train.augmentation import AugmentationConfig
-from train.degradation_config import PRESETS, DegradationConfig
+from train.degradation_config import DegradationConfig
 
 PIXEL_TERMS = ("pixel", "multiscale", "gradient", "ssim", "detail")
 """The terms of `LossConfig` that compare pixels with the ground truth."""
 
-_T = TypeVar("_T")
+
+def _check_below_one(config: object, where: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise InputError(f"{where}{name} is {getattr(config, name)}; allowed: 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -101,6 +98,8 @@ class DiscriminatorConfig:
     learning_rate: float = 2e-3
     projected_learning_rate: float = 1e-3
     """Of the projected discriminator's heads."""
+    component_adam_beta1: float = 0.0
+    """Of the eyes' and the mouth's; that of all others is 0."""
     schedule: Literal["constant", "generator"] = "constant"
     """generator: the factor of the generator's schedule, as upstream's milestones have it."""
     start_from: str = ""
@@ -111,6 +110,7 @@ class DiscriminatorConfig:
     generator away from what it knows."""
 
     def __post_init__(self) -> None:
+        _check_below_one(self, "discriminators.", "component_adam_beta1")
         for name in ("learning_rate", "projected_learning_rate"):
             if getattr(self, name) <= 0:
                 raise InputError(f"discriminators.{name} is {getattr(self, name)}; must be above 0")
@@ -170,6 +170,8 @@ class TrainConfig:
     gradient_accumulation_steps: int = 1
     learning_rate: float = 1e-3
     """The generator's, after the warm-up."""
+    adam_beta1: float = 0.9
+    """The restoration generator's; a prior's is 0, as StyleGAN2's."""
     equalised_learning_rate: bool = False
     """Scale each weight's rate by 1 / sqrt(fan-in), as StyleGAN2 does at run time."""
     schedule: Literal["cosine", "milestones"] = "cosine"
@@ -214,134 +216,10 @@ class TrainConfig:
         for name in ("workers", "warmup_steps", "seed", "gradient_clip_norm"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; must not be negative")
-        for name in ("final_rate", "constant_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 to below 1")
+        _check_below_one(self, "", "final_rate", "constant_share", "adam_beta1")
         if self.seed >= 2**64:  # torch's generators take no larger one
             raise InputError(f"seed is {self.seed}; allowed: 0 to {2**64 - 1}")
         if self.milestones and self.schedule == "cosine":
             raise InputError("milestones are for schedule: milestones; it is cosine")
         if self.start_from and self.prior:
             raise InputError("start_from brings a decoder along: leave prior empty, or start_from")
-
-
-# Errors that the parser raises: ValueError for impossible dates, and for bytes that are no text.
-_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
-
-
-def load_config(path: Path, overrides: list[str]) -> TrainConfig:
-    """Return the configuration in a YAML file, with `key.inner=value` overrides applied.
-
-    Raises:
-        InputError: unreadable file, unknown key, value of the wrong type or out of range.
-    """
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold `key: value` lines")
-    apply_overrides(values, overrides)
-    return from_dict(TrainConfig, values)
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the values in a YAML file: dictionaries, lists, numbers and texts.
-
-    Raises:
-        InputError: it can't be read, or is no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, *_NO_YAML) as error:
-        raise InputError(f"can't read the configuration {path}: {error}") from error
-
-
-def apply_overrides(values: dict[str, Any], overrides: list[str]) -> None:
-    """Replace values, in place, by `key.inner=value` texts.
-
-    Raises:
-        InputError: a text of another form.
-    """
-    for override in overrides:
-        _override(values, override)
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    try:
-        value = yaml.safe_load(text) if text else ""
-    except _NO_YAML:
-        equals = ""
-    if not equals:
-        raise InputError(f"{override[:80]!r} is no override; write key=value or key.inner=value")
-    *outer, last = key.split(".")
-    for depth, name in enumerate(outer, 1):
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise InputError(f"{key}: {'.'.join(outer[:depth])} is no group of keys")
-    values[last] = value
-
-
-def from_dict(kind: type[_T], values: dict[str, Any], where: str = "") -> _T:
-    """Fill the dataclass `kind` from plain values, such as YAML or `dataclasses.asdict` give.
-
-    Raises:
-        InputError: names the key, what was given and what is allowed.
-    """
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(str(key) for key in values if key not in hints)
-    if unknown:
-        raise InputError(
-            f"unknown key {where}{unknown[0]}; allowed here: {', '.join(sorted(hints))}"
-        )
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if f.name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise InputError(f"{where}{missing[0]} is missing from the configuration")
-    return kind(**{key: _convert(hints[key], v, where + key) for key, v in values.items()})
-
-
-def _convert(hint: Any, value: Any, key: str) -> Any:
-    """Return `value` as the annotated type, or raise an error that names the key."""
-    if hint is DegradationConfig:
-        value = _with_preset(value, key)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise InputError(f"{key} is {value!r}; it takes a group of keys")
-        return from_dict(typing.cast(type, hint), value, key + ".")
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments:
-            raise InputError(f"{key} is {value!r}; allowed: {', '.join(map(repr, arguments))}")
-        return value
-    if origin is tuple and arguments[-1] is ...:
-        if not isinstance(value, (list, tuple)):
-            raise InputError(f"{key} is {value!r}; it takes a list")
-        return tuple(_convert(arguments[0], v, key) for v in value)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
-            raise InputError(f"{key} is {value!r}; it takes {len(arguments)} values")
-        return tuple(_convert(a, v, key) for a, v in zip(arguments, value, strict=True))
-    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)  # YAML reads 1e-3 as text
-    if hint is float and isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{key} is {value}; it takes a finite number")
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise InputError(f"{key} is {value!r}; it takes a {hint.__name__}")
-    return value
-
-
-def _with_preset(value: Any, key: str) -> Any:
-    """Return a preset's values with those given beside it; `key: NAME` is the preset alone."""
-    if isinstance(value, str):
-        value = {"preset": value}
-    if not isinstance(value, dict) or "preset" not in value:
-        return value
-    changed = {name: v for name, v in value.items() if name != "preset"}
-    if value["preset"] not in PRESETS:
-        raise InputError(f"{key} is {value['preset']!r}; presets: {', '.join(PRESETS)}")
-    return dataclasses.asdict(PRESETS[value["preset"]]) | changed

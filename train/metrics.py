@@ -6,12 +6,11 @@ Nothing is downloaded for a validation: a network is used if its weights are on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,6 +19,9 @@ from gfpgan_core.weights.releases import ARCFACE
 from train.features import IdentityFeatures, load_identity
 from train.likeness import FaceDescriptor, load_face_descriptor
 from train.pretrained import hub_file, packaged_file, read_if_there
+
+if TYPE_CHECKING:
+    from torchvision.models import Inception3
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 INCEPTION = "inception_v3_google-0cc3c7bd.pth"
@@ -72,7 +74,9 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
     """
     lpips, inception, identity = _load_lpips(), None, None
     if (state := read_if_there(hub_file(INCEPTION))) is not None:
-        whole = torchvision.models.inception_v3(init_weights=False)
+        from torchvision import models  # a second: it imports a compiler
+
+        whole = models.inception_v3(init_weights=False)
         whole.load_state_dict(state)
         inception = pooled_inception(whole)
     if identity_weights or is_present(ARCFACE):
@@ -119,7 +123,7 @@ def _load_lpips() -> Any:
     return network
 
 
-def pooled_inception(network: torchvision.models.Inception3) -> nn.Module:
+def pooled_inception(network: Inception3) -> nn.Module:
     """Return the network up to its 2048 pooled features."""
     network.fc = nn.Identity()
     network.aux_logits = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
+from train import components
 from train.config import TrainConfig
 from train.errors import DivergedError
 
@@ -40,13 +41,13 @@ def generator_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.
         if parameter.requires_grad:
             factor = _equalized_factor(name, parameter) if config.equalised_learning_rate else 1.0
             groups.setdefault(factor, []).append(parameter)
-    betas = (0.0, 0.99) if isinstance(network, StyleGAN2Decoder) else (0.9, 0.99)
+    beta1 = 0.0 if isinstance(network, StyleGAN2Decoder) else config.adam_beta1
     return torch.optim.Adam(
         [
             {"params": parameters, "initial_lr": rate * config.learning_rate}
             for rate, parameters in groups.items()
         ],
-        betas=betas,
+        betas=(beta1, 0.99),
     )
 
 
@@ -60,28 +61,36 @@ def _equalized_factor(name: str, parameter: nn.Parameter) -> float:
 
 
 def discriminator_optimizer(
-    parameters: Iterable[nn.Parameter],
-    config: TrainConfig,
-    projected: Iterable[nn.Parameter] = (),
+    networks: Mapping[str, nn.Module], config: TrainConfig
 ) -> torch.optim.Adam:
     """Return Adam, its settings corrected for lazy regularization (arXiv 1912.04958, appendix B).
 
-    The penalty adds one optimizer step to every `r1_every_steps`. `projected` are the parameters
-    of the projected discriminator, which have a learning rate of their own.
+    The penalty adds one optimizer step to every `r1_every_steps`. A group of parameters for each
+    learning rate and beta1; that of the projected discriminator's heads is the last.
+
+    Args:
+        networks: by name, as `LossNetworks.learning` gives them.
     """
     losses, settings = config.losses, config.discriminators
     every = losses.r1_every_steps
     is_penalized = losses.r1 and (losses.adversarial or config.objective == "prior")
     share = every / (every + 1) if is_penalized else 1.0
-    groups = [
-        {"params": list(params), "initial_lr": rate * share}
-        for params, rate in (
-            (parameters, settings.learning_rate),
-            (projected, settings.projected_learning_rate),
-        )
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.Adam(groups, betas=(0.0, 0.99**share))
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name in sorted(networks, key=lambda name: name == "projected"):
+        beta1 = settings.component_adam_beta1 if name in components.NAMES else 0.0
+        parameters = groups.setdefault((name == "projected", beta1), [])
+        parameters += networks[name].parameters()
+    return torch.optim.Adam(
+        [
+            {
+                "params": parameters,
+                "initial_lr": share
+                * (settings.projected_learning_rate if is_projected else settings.learning_rate),
+                "betas": (beta1, 0.99**share),
+            }
+            for (is_projected, beta1), parameters in groups.items()
+        ]
+    )
 
 
 def discriminator_factor(config: TrainConfig, step: int) -> float:

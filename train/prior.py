@@ -52,7 +52,9 @@ class PriorTrainer:
         }
         self.optimizers = {
             "generator": generator_optimizer(self.decoder, config),
-            "discriminators": discriminator_optimizer(self.discriminator.parameters(), config),
+            "discriminators": discriminator_optimizer(
+                {"discriminator": self.discriminator}, config
+            ),
         }
         self._mean_path_length = 0.0
 

@@ -61,11 +61,7 @@ class RestorationTrainer:
         self.networks |= self.loss_networks.learning()
         self.optimizers = {"generator": generator_optimizer(self.generator, config)}
         if learning := self.loss_networks.learning():
-            projected = learning.pop("projected", nn.Module()).parameters()
-            parameters = [p for network in learning.values() for p in network.parameters()]
-            self.optimizers["discriminators"] = discriminator_optimizer(
-                parameters, config, projected
-            )
+            self.optimizers["discriminators"] = discriminator_optimizer(learning, config)
             if config.discriminators.start_from:
                 self._take_discriminators(Path(config.discriminators.start_from))
 

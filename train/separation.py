@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from train.dataset import Sample
@@ -17,9 +16,9 @@ from train.step import Autocast, Crop, LossNetworks
 
 def roc_auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     """Return the share of pairs in which the positive value is larger; ties count half."""
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
-    wins = ranks.sum() - len(positive) * (len(positive) + 1) / 2
-    return float(wins / (len(positive) * len(negative)))
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
+    return float(below.sum() / (2 * len(positive) * len(negative)))
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from typing import Any
 
 from gfpgan_core.errors import InputError
 from gfpgan_core.weights.releases import ARCFACE, PRIOR
-from train.config import TrainConfig, apply_overrides, from_dict, read_yaml
+from train.config import TrainConfig
+from train.config_file import apply_overrides, from_dict, read_yaml
 from train.upstream_options import (
     BLURS,
     COMPONENT_NETWORKS,
@@ -156,6 +157,9 @@ def _put_batch(given: dict[str, Any], result: Translation) -> None:
     why = f"num_gpu {gpus}: {count}; write another number into the file if it isn't" * (count > 1)
     result.put(key, int(each), "batch_size", batch, why)
     half_life = EMA_HALF_LIFE_STEPS * batch
+    result.put("(built in) Adam", "beta1 0 of the generator", "adam_beta1", 0.0)
+    key = "discriminators.component_adam_beta1"
+    result.put("(built in) Adam", "beta1 0.9 of the components", key, 0.9)
     result.put("(built in) EMA", "0.5 ** (32 / 10000) a step", "ema_half_life_images", half_life)
 
 

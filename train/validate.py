@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from gfpgan_core import compat, images
@@ -93,6 +92,8 @@ def compare(image: ImageU8, gt: ImageU8) -> Quality:
 
 def psnr_and_ssim(image: NDArray[Any], gt: NDArray[Any]) -> tuple[float, float]:
     """Return PSNR in dB and SSIM of (H, W, 3) or (H, W) of 0 to 255."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # scipy: a second
+
     psnr = peak_signal_noise_ratio(gt, image, data_range=255)
     ssim = structural_similarity(
         gt,
