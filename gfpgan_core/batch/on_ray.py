@@ -9,6 +9,7 @@ from typing import Any
 
 from gfpgan_core.batch.packages import python_path, require
 from gfpgan_core.batch.worker import Job, Worker
+from gfpgan_core.errors import InputError
 
 # A shard whose worker was killed is begun again this often: it goes on where it was.
 _SHARD_RETRIES = 100
@@ -46,19 +47,27 @@ def run_on_ray(
         on_shard: Told of each shard that is done, and how many photos it restored just now.
 
     Raises:
-        InputError: ray isn't installed.
+        InputError: ray isn't installed, can't be started, or there is none at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     ray = require("ray")
     data = require("ray.data")
     environment = {"env_vars": {"PYTHONPATH": python_path()}}
-    ray.init(
-        address=address or None,
-        runtime_env=environment,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-    )
+    try:
+        ray.init(
+            address=address or None,
+            runtime_env=environment,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    except Exception as error:  # Ray's own are of no common kind
+        ray.shutdown()
+        where = f"found at {address}" if address else "started on this machine"
+        raise InputError(
+            f"Ray can't be {where}: {error} A machine that is too busy to start it within Ray's own"
+            " 30 s may do so when asked again; --workers without --ray needs no Ray"
+        ) from error
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
         data.DataContext.get_current().enable_progress_bars = False
