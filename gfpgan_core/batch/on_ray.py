@@ -27,6 +27,29 @@ class ShardActor:
         return {"shard": list(batch["shard"]), "photos": done}
 
 
+def _start(ray: Any, address: str) -> None:
+    """Start Ray on this machine, or join the one at the address.
+
+    Raises:
+        InputError: it can't be had.
+    """
+    try:
+        ray.init(
+            address=address or None,
+            runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    except Exception as error:  # Ray's own are of no common kind
+        ray.shutdown()
+        where = f"found at {address}" if address else "started on this machine"
+        raise InputError(
+            f"Ray can't be {where}: {error} A machine that is too busy to start it within Ray's own"
+            " 30 s may do so when asked again; --workers without --ray needs no Ray"
+        ) from error
+
+
 def run_on_ray(
     job: Job,
     shards: list[int],
@@ -52,22 +75,7 @@ def run_on_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     ray = require("ray")
     data = require("ray.data")
-    environment = {"env_vars": {"PYTHONPATH": python_path()}}
-    try:
-        ray.init(
-            address=address or None,
-            runtime_env=environment,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-    except Exception as error:  # Ray's own are of no common kind
-        ray.shutdown()
-        where = f"found at {address}" if address else "started on this machine"
-        raise InputError(
-            f"Ray can't be {where}: {error} A machine that is too busy to start it within Ray's own"
-            " 30 s may do so when asked again; --workers without --ray needs no Ray"
-        ) from error
+    _start(ray, address)
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
         data.DataContext.get_current().enable_progress_bars = False
