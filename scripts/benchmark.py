@@ -131,6 +131,7 @@ def rows() -> list[tuple[str, str, int]]:
         ("background", "auto", 3),
         *((f"photo {n} {mp} template", "auto", 1) for n, mp in PHOTOS),
         *((f"photo 4 4 {mask}", "auto", 1) for mask in ("parsing-fast", "parsing")),
+        ("enhance 4 4", "auto", 1),
     ]
 
 

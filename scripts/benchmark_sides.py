@@ -28,6 +28,7 @@ from gfpgan_core.images import ImageU8
 from gfpgan_core.masks import PARSERS, Masker, load_parser, parsing_masker, template_masks
 from gfpgan_core.paste import RestoredFace, paste
 from gfpgan_core.pipeline import FaceRestorer
+from gfpgan_core.upstream import GFPGANer
 from gfpgan_core.weights.load import load_file
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample.jpg"
@@ -194,6 +195,7 @@ def side(row: str, who: str, folder: Path) -> Action:
         "paste": _paste,
         "background": _background,
         "photo": _photo,
+        "enhance": _enhance,
     }
     return makers[kind](who, folder, *arguments)
 
@@ -223,6 +225,24 @@ def _photo(who: str, folder: Path, faces: str, megapixels: str, mask: str) -> Ac
         return restoration.image
 
     return Action(run, parts)
+
+
+def _enhance(who: str, folder: Path, faces: str, megapixels: str) -> Action:
+    """The class that programs written for upstream use, in place of upstream's own."""
+    image, boxes = photo(int(faces), int(megapixels))
+    if who == "upstream":
+        theirs = Theirs(folder)
+        theirs.see(boxes)
+        return Action(lambda: theirs.restore(image))
+    ours = GFPGANer(
+        folder / GENERATOR,
+        device="cpu",
+        detector=_Told(boxes),
+        parse_model_path=folder / "parsing.pth",
+        backend=who,
+    )
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    return Action(lambda: ours.enhance(bgr)[2])
 
 
 def _paste(who: str, folder: Path, faces: str, megapixels: str) -> Action:
