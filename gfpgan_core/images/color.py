@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +95,12 @@ def keep_gray_face(restored: ImageU8, crop: ImageU8, upscale: float = 1.0) -> Im
             np.asarray((has_color & _is_colored(crop)) * 255, np.uint8), (_MEAN_PX,) * 2
         )
         share = np.asarray(cv2.max(near, _face_oval(height)), np.uint8)
-    return _mixed(gray(restored), restored, share)
+    result, place = restored.copy(), share < 255  # of most faces little
+    result[place] = _mixed(gray(restored)[place], restored[place], share[place])
+    return result
 
 
+@functools.lru_cache(maxsize=4)
 def _face_oval(side_px: int) -> ImageU8:
     """Return 255 from the brows to the chin of an aligned face, fading to 0 around it."""
     oval = np.zeros((side_px, side_px), np.uint8)
@@ -105,7 +110,7 @@ def _face_oval(side_px: int) -> ImageU8:
 
 
 def _mixed(grays: ImageU8, colors: ImageU8, share: ImageU8) -> ImageU8:
-    """Return colors where `share` (H, W) is 255, grays where it is 0, and both between."""
+    """Return colors (..., 3) where `share` (...) is 255, grays where it is 0, both between."""
     part = (share / np.float32(255))[..., None]
     mixed = grays + part * (colors.astype(np.float32) - grays)
     return np.asarray(np.rint(mixed), np.uint8)
