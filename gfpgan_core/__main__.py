@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_INTERRUPTED = 130
+from gfpgan_core.cli import INTERRUPTED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # before the command was there to say more
         with contextlib.suppress(OSError):
             print("interrupted", file=sys.stderr, flush=True)
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def _run(arguments: list[str] | None) -> int:

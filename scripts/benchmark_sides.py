@@ -229,11 +229,9 @@ def _photo(who: str, folder: Path, faces: str, megapixels: str, mask: str) -> Ac
 
 def _enhance(who: str, folder: Path, faces: str, megapixels: str) -> Action:
     """The class that programs written for upstream use, in place of upstream's own."""
-    image, boxes = photo(int(faces), int(megapixels))
     if who == "upstream":
-        theirs = Theirs(folder)
-        theirs.see(boxes)
-        return Action(lambda: theirs.restore(image))
+        return _photo(who, folder, faces, megapixels, "parsing")
+    image, boxes = photo(int(faces), int(megapixels))
     ours = GFPGANer(
         folder / GENERATOR,
         device="cpu",

@@ -84,6 +84,7 @@ def translate(options: dict[str, Any]) -> Translation:
         _translate_key(key, given, result)
     _put_batch(given, result)
     _check_rates(given, result)
+    _put_adam(result)
     _put_blurs(given, result)
     _put_generator(given, result)
     _put_components(given, [name for name in COMPONENT_NETWORKS if name in options], result)
@@ -157,9 +158,6 @@ def _put_batch(given: dict[str, Any], result: Translation) -> None:
     why = f"num_gpu {gpus}: {count}; write another number into the file if it isn't" * (count > 1)
     result.put(key, int(each), "batch_size", batch, why)
     half_life = EMA_HALF_LIFE_STEPS * batch
-    result.put("(built in) Adam", "beta1 0 of the generator", "adam_beta1", 0.0)
-    key = "discriminators.component_adam_beta1"
-    result.put("(built in) Adam", "beta1 0.9 of the components", key, 0.9)
     result.put("(built in) EMA", "0.5 ** (32 / 10000) a step", "ema_half_life_images", half_life)
 
 
@@ -175,6 +173,13 @@ def _check_rates(given: dict[str, Any], result: Translation) -> None:
             " discriminators have one rate"
         )
     result.lines.append(f"train.optim_component.lr: {component}, as train.optim_d.lr")
+
+
+def _put_adam(result: Translation) -> None:
+    """Put what upstream's code has, and no file of its can change."""
+    result.put("(built in) Adam", "beta1 0 of the generator", "adam_beta1", 0.0)
+    key = "discriminators.component_adam_beta1"
+    result.put("(built in) Adam", "beta1 0.9 of the components", key, 0.9)
 
 
 def _put_blurs(given: dict[str, Any], result: Translation) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gfpgan_core.cli import INTERRUPTED
 from gfpgan_core.cli.described import described_face
 from gfpgan_core.errors import InputError, WeightsError, error_text
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from gfpgan_core.result import Restoration
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells count it."""
 
 # Characters that a terminal obeys instead of showing them: controls, direction marks and line
 # separators, and bytes that are no text. Joiners stay: emoji and several scripts need them.

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gfpgan_core.cli.report import INTERRUPTED, Report
+from gfpgan_core.cli import INTERRUPTED
+from gfpgan_core.cli.report import Report
 from gfpgan_core.cli.restore import load_restorer
 from gfpgan_core.cli.results import check_writable
 from gfpgan_core.config import RestoreOptions, parse_faces
