@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 1 after a message if the photo can't be restored."""
     parser = argparse.ArgumentParser(prog="python -m examples.restore_photo", description=__doc__)
     parser.add_argument("photo", type=Path)
-    parser.add_argument("result", type=Path, help="a .png, .jpg or .webp file")
+    parser.add_argument("result", type=Path, help="a file, such as restored.png")
     parser.add_argument("--version", default="compact")
     options = parser.parse_args(arguments)
     try:

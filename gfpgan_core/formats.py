@@ -5,13 +5,67 @@ No decoder and no torch: the command line looks at folders before it loads anyth
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gfpgan_core.errors import InputError
 
 Format = Literal["png", "jpg", "webp"]
-"""What results are written as."""
+"""What results are written as: the keys of `ENCODINGS`."""
 
-WRITABLE: tuple[Format, ...] = get_args(Format)
-FORMAT_OF_SUFFIX: dict[str, Format] = {".jpeg": "jpg", **{f".{name}": name for name in WRITABLE}}
+
+@dataclass(frozen=True)
+class Encoding:
+    """How results are written in one format, and what the format can hold."""
+
+    pillow: str
+    """Pillow's name of the format."""
+    options: Mapping[str, int]
+    """Keyword arguments of Pillow's `save`."""
+    dpi: Literal["float", "integer", "exif"]
+    """How the resolution is stored: in a field of its own, or where there is none in EXIF."""
+    max_side_px: int | None = None
+    """None: as many pixels as a result can have."""
+    has_alpha: bool = True
+    other_suffixes: tuple[str, ...] = ()
+    """Besides a dot and the format's name."""
+    default_for: tuple[str, ...] = ()
+    """Photos whose results get this format where none is asked for, by Pillow's names of theirs."""
+
+
+ENCODINGS: Mapping[Format, Encoding] = {
+    # Level 6 takes 3 times as long for 4 % less.
+    "png": Encoding("PNG", {"compress_level": 3}, "float", default_for=("PNG",)),
+    "jpg": Encoding(
+        "JPEG",
+        {"quality": 95, "subsampling": 0},  # 4:4:4: red lips keep their edges
+        "integer",
+        max_side_px=65_500,
+        has_alpha=False,
+        other_suffixes=(".jpeg",),
+        # What phones write becomes JPEG: a PNG of as many pixels is ten times as large.
+        default_for=("JPEG", "MPO", "HEIF", "AVIF"),
+    ),
+    "webp": Encoding("WEBP", {"quality": 95}, "exif", max_side_px=16_383, default_for=("WEBP",)),
+}
+
+WRITABLE: tuple[Format, ...] = tuple(ENCODINGS)
+FORMAT_OF_SUFFIX: dict[str, Format] = {
+    suffix: name
+    for name, encoding in ENCODINGS.items()
+    for suffix in (*encoding.other_suffixes, f".{name}")
+}
+_DEFAULT_FORMATS = {
+    pillow: name for name, encoding in ENCODINGS.items() for pillow in encoding.default_for
+}
+
+
+def default_format(pillow: str | None) -> Format:
+    """Return the format of a result where none is asked for, by Pillow's name of the photo's."""
+    return _DEFAULT_FORMATS.get(pillow or "", "png")
+
 
 HEAD_BYTES = 32
 """How many of a file's first bytes `kind_of` needs."""
@@ -49,6 +103,19 @@ _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 
 # Raw files that begin as TIFF does: what Pillow finds in them is a thumbnail.
 RAW_SUFFIXES = (".arw", ".cr2", ".dng", ".nef", ".nrw", ".pef", ".rw2", ".srw", ".3fr", ".iiq")
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a result's file, by its suffix.
+
+    Raises:
+        InputError: the suffix is that of no format that is written.
+    """
+    found = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if found is None:
+        allowed = ", ".join(FORMAT_OF_SUFFIX)
+        raise InputError(f"{path}: results are written with the suffixes {allowed}")
+    return found
 
 
 def kind_of(head: bytes) -> str | None:

@@ -10,7 +10,7 @@ from gfpgan_core import images
 from gfpgan_core.choose import LeftAlone, describe
 from gfpgan_core.damage import Damage
 from gfpgan_core.detectors import Face
-from gfpgan_core.formats import FORMAT_OF_SUFFIX
+from gfpgan_core.formats import format_of
 from gfpgan_core.images import ImageU8, Photo
 
 
@@ -82,7 +82,7 @@ class Restoration:
         return ", ".join(filter(None, [faces, describe(self.left_alone)]))
 
     def save(self, path: Path | str, *, keep_gps: bool = False) -> Path:
-        """Write the image in the format of the path's suffix: png, jpg or webp.
+        """Write the image in the format of the path's suffix, such as .png or .jpg.
 
         The date and the camera are kept; the place only with `keep_gps`.
 
@@ -90,9 +90,7 @@ class Restoration:
             InputError: another suffix, or the file can't be written.
         """
         path = Path(path)
-        suffix = path.suffix.lower()
-        wanted = FORMAT_OF_SUFFIX.get(suffix, suffix.lstrip("."))
-        images.write(path, self.encode(self.format_for(wanted), keep_gps=keep_gps))
+        images.write(path, self.encode(format_of(path), keep_gps=keep_gps))
         return path
 
     def encode(self, file_format: images.Format, *, keep_gps: bool = False) -> bytes:
@@ -105,7 +103,7 @@ class Restoration:
         return images.encode(self.image, self.alpha, file_format, self.dpi, exif)
 
     def format_for(self, wanted: str) -> images.Format:
-        """Return the format that `auto`, `png`, `jpg` or `webp` means for this result.
+        """Return the format of that name; `auto` is the photo's own, PNG if it has transparency.
 
         Raises:
             InputError: another word.

@@ -14,7 +14,7 @@ import numpy as np
 
 from gfpgan_core import geometry, images
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import WRITABLE
+from gfpgan_core.formats import format_of
 from train.config_file import load_config
 from train.dataset import load_face
 from train.degradations import degrade
@@ -44,10 +44,7 @@ def main() -> int:
             tile_wh = (options.tile, options.tile)
             rows.append(np.hstack([geometry.resize(image, tile_wh) for image in shown]))
         sheet = np.asarray(np.vstack(rows), np.uint8)
-        suffix = options.sheet.suffix.lower().lstrip(".")
-        if suffix not in WRITABLE:
-            raise InputError(f"{options.sheet} must end in one of .{', .'.join(WRITABLE)}")
-        images.write(options.sheet, images.encode(sheet, None, suffix))
+        images.write(options.sheet, images.encode(sheet, None, format_of(options.sheet)))
     except InputError as error:
         print(error, file=sys.stderr)
         return 1

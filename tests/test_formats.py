@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image, features
 
 from gfpgan_core import images
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import HEAD_BYTES, READABLE, kind_of
+from gfpgan_core.formats import ENCODINGS, HEAD_BYTES, READABLE, Format, format_of, kind_of
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,23 @@ def test_what_pillow_writes_is_told_by_its_first_bytes(pillow: str, kind: str) -
 )
 def test_what_only_begins_as_an_image_does_is_none(head: bytes) -> None:
     assert kind_of(head) is None
+
+
+def test_every_format_of_results_has_a_row_and_a_writer() -> None:
+    assert set(ENCODINGS) == set(get_args(Format))
+    Image.init()
+    assert {encoding.pillow for encoding in ENCODINGS.values()} <= set(Image.SAVE)
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format"),
+    [("a.png", "png"), ("a.JPG", "jpg"), ("a.jpeg", "jpg"), ("a.b.webp", "webp")],
+)
+def test_a_results_suffix_is_its_format(name: str, file_format: Format) -> None:
+    assert format_of(Path(name)) == file_format
+
+
+@pytest.mark.parametrize("name", ["a", "a.gif", "a.auto", ".png"])
+def test_another_suffix_is_refused_with_those_that_are_allowed(name: str) -> None:
+    with pytest.raises(InputError, match=r"suffixes \.png, \.jpeg, \.jpg, \.webp"):
+        format_of(Path(name))

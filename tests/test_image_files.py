@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from gfpgan_core import bounds, images
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import WRITABLE
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.result import Restoration
 
@@ -183,7 +184,7 @@ def test_resolution_is_read(kind: str) -> None:
     assert photo.dpi is not None and np.allclose(photo.dpi, (600, 300), atol=0.1)
 
 
-@pytest.mark.parametrize("file_format", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("file_format", WRITABLE)
 def test_resolution_is_written(file_format: images.Format) -> None:
     data = images.encode(COLOR, None, file_format, (1200.0, 600.0))
     with Image.open(io.BytesIO(data)) as image:
@@ -229,7 +230,7 @@ def test_a_resolution_that_jpeg_cant_hold_is_its_largest() -> None:
     assert Image.open(io.BytesIO(data)).info["dpi"] == (65_535, 65_535)
 
 
-@pytest.mark.parametrize("file_format", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("file_format", WRITABLE)
 def test_what_is_not_named_is_never_copied(file_format: images.Format) -> None:
     exif = Image.Exif()
     exif[0x010E], exif[0x013C] = "SecretTitle", "SecretPhone"

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageCms, features
 from gfpgan_core import bounds, images
 from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.errors import InputError
+from gfpgan_core.formats import WRITABLE
 from gfpgan_core.images import ImageU8
 from gfpgan_core.images.opening import open_checked
 from gfpgan_core.result import Restoration
@@ -85,7 +86,7 @@ def test_a_phones_photo_is_upright_whichever_way_it_was_held(kind: str, turn: in
 
 
 @pytest.mark.parametrize("kind", [*_KINDS, "JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("file_format", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("file_format", WRITABLE)
 @pytest.mark.parametrize("keep_gps", [False, True])
 def test_date_and_camera_are_kept_and_the_place_only_if_asked(
     kind: str, file_format: images.Format, keep_gps: bool

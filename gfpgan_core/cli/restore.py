@@ -26,15 +26,12 @@ from gfpgan_core.cli.results import (
 from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.errors import InputError, error_text
 from gfpgan_core.files import sha256_of, write_behind
-from gfpgan_core.formats import FORMAT_OF_SUFFIX, WRITABLE
+from gfpgan_core.formats import FORMAT_OF_SUFFIX, SUFFIXES, WRITABLE
 from gfpgan_core.weights.folders import weights_sha256
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
     from gfpgan_core.result import Restoration
-
-# With these suffixes `--output` means a file, though of a format that isn't written.
-_OTHER_SUFFIXES = (".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".jfif")
 
 # After these errors no later photo can be written either.
 _NOTHING_MORE_FITS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -112,9 +109,9 @@ def _destination(options: argparse.Namespace, found: Found) -> _Destination:
     path = Path(options.output)
     suffix = path.suffix.lower()
     is_folder = options.output.endswith("/") or path.is_dir()
-    if is_folder or suffix not in (*FORMAT_OF_SUFFIX, *_OTHER_SUFFIXES):
+    if is_folder or suffix not in (*FORMAT_OF_SUFFIX, *SUFFIXES):
         return _Destination(path, None, options.format)
-    if suffix not in FORMAT_OF_SUFFIX:
+    if suffix not in FORMAT_OF_SUFFIX:  # a file is meant, though of a format that isn't written
         raise InputError(f"--output {path}: results are {', '.join(WRITABLE)}")
     count = len(found.photos)
     if count > 1 or any(Path(name).is_dir() for name in options.inputs):

@@ -13,17 +13,11 @@ from PIL import Image
 
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import READABLE_TEXT, Format
+from gfpgan_core.formats import READABLE_TEXT, default_format
 from gfpgan_core.images.metadata import metadata_of
 from gfpgan_core.images.opening import open_checked, pages_in
 from gfpgan_core.images.photo import ImageU8, Photo
 from gfpgan_core.images.pixels import check_samples, orientation_of, to_rgb
-
-# The rest: png. What phones write becomes JPEG: a PNG of as many pixels is ten times as large.
-_FORMAT_OF: dict[str, Format] = {
-    **dict.fromkeys(("JPEG", "MPO", "HEIF", "AVIF"), "jpg"),
-    "WEBP": "webp",
-}
 
 # Pillow gives a TIFF that says nothing 1 dpi; software that knows nothing better writes 1 as well.
 _NO_DPI, _MAX_DPI = 1.0, 100_000.0
@@ -46,7 +40,7 @@ def decode(data: bytes, name: str = "the image", page: int = 1) -> Photo:
         raise InputError(f"{name} is empty (0 bytes): allowed are {READABLE_TEXT}")
     image = open_checked(data, name, page)
     check_samples(image, name)
-    file_format = _FORMAT_OF.get(image.format or "", "png")
+    file_format = default_format(image.format)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
