@@ -8,14 +8,15 @@ upright and enlarged, which place its landmarks and reject what only resembles a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, get_args
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from gfpgan_core import geometry
 from gfpgan_core.close_up import CONFIRMED_SCORE, take_close_ups
-from gfpgan_core.config import DetectorName
 from gfpgan_core.detectors import Face, RawDetector, centerface, retinaface
 from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import Transform, chain, inverse, scaling
@@ -261,6 +262,33 @@ def deduplicate(faces: list[Face]) -> list[Face]:
     return sorted(kept, key=lambda face: float(face.box_xyxy[0]))
 
 
+@dataclass(frozen=True)
+class NamedDetector:
+    """A detector that is chosen by name, with the scores that suit it."""
+
+    load: Callable[[str], RawDetector]
+    """Takes a device."""
+    sure_score: float = _SURE_SCORE
+    confirmed_score: float = CONFIRMED_SCORE
+
+
+def _load_retinaface(name: str, device: str) -> RawDetector:
+    return retinaface(ensure_present(DETECTORS[name]), name, device, DETECTORS[name].sha256)
+
+
+def _named_retinaface(name: str) -> NamedDetector:
+    load = partial(_load_retinaface, name)
+    return NamedDetector(load, _RETINAFACE_SURE_SCORE, _RETINAFACE_CONFIRMED_SCORE)
+
+
+NAMED_DETECTORS: Mapping[str, NamedDetector] = {
+    "centerface": NamedDetector(lambda _: centerface()),
+    "retinaface-resnet50": _named_retinaface("retinaface-resnet50"),
+    "retinaface-mobilenet": _named_retinaface("retinaface-mobilenet"),
+}
+"""In the order of `config.DetectorName`."""
+
+
 def load_detector(
     name: str = "auto", device: str = "cpu", short_side_px: int = WORKING_SHORT_SIDE_PX
 ) -> FaceDetector:
@@ -273,10 +301,8 @@ def load_detector(
     if name == "auto":
         best = "retinaface-resnet50"
         name = best if is_present(DETECTORS[best]) else "centerface"
-    if name == "centerface":
-        return FaceDetector(name, centerface(), short_side_px)
-    if name not in DETECTORS:
-        raise InputError(f"detector is {name!r}; allowed: {', '.join(get_args(DetectorName))}")
-    raw = retinaface(ensure_present(DETECTORS[name]), name, device, DETECTORS[name].sha256)
-    limits = (_RETINAFACE_SURE_SCORE, _RETINAFACE_CONFIRMED_SCORE)
-    return FaceDetector(name, raw, short_side_px, *limits)
+    if name not in NAMED_DETECTORS:
+        raise InputError(f"detector is {name!r}; allowed: auto, {', '.join(NAMED_DETECTORS)}")
+    chosen = NAMED_DETECTORS[name]
+    raw = chosen.load(device)
+    return FaceDetector(name, raw, short_side_px, chosen.sure_score, chosen.confirmed_score)

@@ -103,18 +103,27 @@ def centerface() -> RawDetector:
     return detect
 
 
+# Of RetinaFace, as facexlib calls them.
+_BACKBONES = {"retinaface-resnet50": "resnet50", "retinaface-mobilenet": "mobile0.25"}
+
+
 def retinaface(path: Path, name: str, device: str, sha256: str = "") -> RawDetector:
     """Load RetinaFace (arXiv 1905.00641) from facexlib with the weights in a file.
+
+    Args:
+        path: of the weights.
+        name: `retinaface-resnet50` or `retinaface-mobilenet`.
+        device: where it runs.
+        sha256: of the file; empty: any.
 
     Raises:
         WeightsError: the file doesn't fit, or hasn't the sha256 that is given.
     """
     from facexlib.detection.retinaface import RetinaFace
 
-    backbone = "resnet50" if name == "retinaface-resnet50" else "mobile0.25"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchvision's old `pretrained` argument
-        model = RetinaFace(network_name=backbone, device=torch.device(device))
+        model = RetinaFace(network_name=_BACKBONES[name], device=torch.device(device))
     state, _ = read_state(path, sha256)
     load_strictly(model, state, path)
     model.to(device).eval()

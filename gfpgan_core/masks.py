@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import cv2
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from gfpgan_core import geometry, images
 from gfpgan_core.backends import Runner, load_backend
-from gfpgan_core.config import MaskKind
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.runtime import returning_freed_memory
@@ -37,6 +36,7 @@ _CLASS_COUNT = 19
 _PARSING_SIZE_PX = 512
 _IMAGE_LAYER = "out_img_conv"  # ParseNet also outputs an image of the face, unused here
 _GPU_BATCH = 8  # on the CPU one face fills the cores
+_FASTEST_FIRST = ("parsing-fast", "parsing")
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,23 @@ def load_masker(name: str = "auto", device: str = "cpu") -> Masker:
         WeightsError: parsing was asked for and its weights can't be had.
     """
     if name == "auto":
-        there = [n for n in ("parsing-fast", "parsing") if is_present(PARSERS[n].file)]
-        name = there[0] if there else "template"
-    if name == "template":
-        return template_masks
-    if name not in PARSERS:
-        raise InputError(f"mask is {name!r}; allowed: {', '.join(get_args(MaskKind))}")
+        name = next((n for n in _FASTEST_FIRST if is_present(PARSERS[n].file)), "template")
+    if name not in MASKERS:
+        raise InputError(f"mask is {name!r}; allowed: auto, {', '.join(MASKERS)}")
+    return MASKERS[name](device)
+
+
+def _load_parsing_masker(name: str, device: str) -> Masker:
     parser = PARSERS[name]
-    return parsing_masker(
-        parser, load_parser(parser, ensure_present(parser.file), device, parser.file.sha256), device
-    )
+    path = ensure_present(parser.file)
+    return parsing_masker(parser, load_parser(parser, path, device, parser.file.sha256), device)
+
+
+MASKERS: Mapping[str, Callable[[str], Masker]] = {
+    "template": lambda _: template_masks,
+    **{name: partial(_load_parsing_masker, name) for name in PARSERS},
+}
+"""What loads a masker on a device, by name, in the order of `config.MaskKind`."""
 
 
 def load_parser(parser: Parser, path: Path, device: str, sha256: str = "") -> Runner:

@@ -46,10 +46,10 @@ def main() -> int:
     parser.add_argument("--aligned", type=Path, help="folder of aligned 512 px faces")
     parser.add_argument("--short-side", type=int, nargs="*", default=[], help="besides the default")
     options = parser.parse_args()
-    raw = retinaface(options.retinaface, "retinaface-mobilenet0.25", "cpu")
+    raw = retinaface(options.retinaface, "retinaface-mobilenet", "cpu")
     detectors: dict[str, Callable[[ImageU8], list[Face]]] = {
         "centerface": load_detector("centerface"),
-        "retinaface-mobilenet0.25": FaceDetector("retinaface-mobilenet0.25", raw),
+        "retinaface-mobilenet": FaceDetector("retinaface-mobilenet", raw),
     }
     for side in options.short_side:
         detectors[f"centerface {side} px"] = load_detector("centerface", short_side_px=side)

@@ -10,10 +10,12 @@ from conftest import ROOT, SAMPLE
 
 from gfpgan_core import choose, images, pipeline
 from gfpgan_core.__main__ import main
-from gfpgan_core.config import DetectorName, MaskKind
+from gfpgan_core.backends import BACKENDS
+from gfpgan_core.config import Backend, DetectorName, MaskKind
+from gfpgan_core.detect import NAMED_DETECTORS
 from gfpgan_core.images import ImageU8
-from gfpgan_core.masks import PARSERS
-from gfpgan_core.weights.releases import DETECTORS, RELEASES
+from gfpgan_core.masks import MASKERS, PARSERS
+from gfpgan_core.weights.releases import DETECTORS, PARSING, RELEASES
 
 
 def _restore(*arguments: object) -> int:
@@ -118,9 +120,14 @@ def test_the_choices_are_those_of_the_tables(capsys: pytest.CaptureFixture[str])
         main(["restore", "--help"])
     printed = capsys.readouterr().out.replace("\n", "").replace(" ", "")
     assert "{" + ",".join(RELEASES) + "}" in printed
-    for names, table in ((get_args(DetectorName), DETECTORS), (get_args(MaskKind), PARSERS)):
+    for names, table in (
+        (get_args(DetectorName), NAMED_DETECTORS),
+        (get_args(MaskKind), MASKERS),
+        (get_args(Backend), BACKENDS),
+    ):
         assert "{" + ",".join(names) + "}" in printed
-        assert names[0] == "auto" and set(table) < set(names)
+        assert names == ("auto", *table)
+    assert set(DETECTORS) < set(NAMED_DETECTORS) and set(PARSING) == set(PARSERS) < set(MASKERS)
 
 
 def test_fetch_says_what_it_lacks_and_where_it_comes_from(

@@ -192,8 +192,13 @@ def test_the_table_of_options_is_the_parsers(capsys: pytest.CaptureFixture[str])
     documented = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
     with pytest.raises(SystemExit):
         main(["restore", "--help"])
-    offered = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    assert documented == offered
+    printed = capsys.readouterr().out
+    assert documented == set(re.findall(r"^  (--[a-z-]+)", printed, re.MULTILINE))
+    choices = re.findall(r"^  (--[a-z-]+) \{([^}]*)\}", printed, re.MULTILINE)
+    assert {option for option, _ in choices} >= {"--detector", "--mask", "--backend", "--format"}
+    for option, names in choices:
+        (row,) = re.findall(rf"^\| `{option}` .*", readme, re.MULTILINE)
+        assert all(f"`{name.strip()}`" in row for name in names.split(",")), row
 
 
 def test_the_python_example_works_as_it_stands(

@@ -6,8 +6,9 @@ The other modules of this folder are imported from here alone.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from gfpgan_core.backends.cpu.parsenet import PARSENET_CONV, PARSENET_LAYERS
 from gfpgan_core.backends.gpu import GpuRunner
 from gfpgan_core.backends.layout import copy_sharing_weights, keeps_size, lay_out_channels_last
 from gfpgan_core.backends.replace import full_name, replace_layers
-from gfpgan_core.config import Backend, GeneratorConfig
+from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
 
@@ -27,6 +28,18 @@ Runner = Callable[[Tensor], Tensor]
 _KERNELS_CONFIG = GeneratorConfig(64, channel_multiplier=1, narrow=0.125, style_features=64)
 
 
+@dataclass(frozen=True)
+class BackEnd:
+    """A way to run networks."""
+
+    load: Callable[[nn.Module, str], Runner]
+    """Takes a network and a device; must leave the network's modules as they are."""
+    on_cpu: bool = False
+    on_gpu: bool = False
+    package: str = ""
+    """The optional package that it needs, which is an extra of this one by the same name."""
+
+
 def load_backend(network: nn.Module, backend: str = "auto", device: str = "cpu") -> Runner:
     """Return a function that runs the network on a device, at the precision of that device.
 
@@ -35,26 +48,13 @@ def load_backend(network: nn.Module, backend: str = "auto", device: str = "cpu")
 
     Args:
         network: one tensor in, one out: for restoration, enlarging or face parsing.
+        backend: a key of `BACKENDS`, or `auto`.
+        device: `cpu`, `cuda`, `cuda:1` ...
 
     Raises:
         InputError: unknown, not installed, or not for this device or network.
     """
-    backend = chosen_backend(backend, device, network)
-    if backend.startswith("openvino"):
-        from gfpgan_core.backends.openvino import load_openvino
-
-        return load_openvino(network, "bf16" if backend.endswith("bf16") else "f32")
-    network = copy_sharing_weights(network)
-    if backend == "winograd":
-        from gfpgan_core.backends.cpu.layers import run_on_own_threads  # numba takes a second
-
-        lay_out_channels_last(network)
-        return _on_cpu(run_on_own_threads(network))
-    replace_layers(network, PARSENET_LAYERS)
-    lay_out_channels_last(network)
-    if torch.device(device).type == "cpu":
-        return _on_cpu(network)
-    return GpuRunner(network.to(device), device, compiled=backend == "compile")
+    return BACKENDS[chosen_backend(backend, device, network)].load(network, device)
 
 
 def chosen_backend(backend: str, device: str, network: nn.Module) -> str:
@@ -63,19 +63,58 @@ def chosen_backend(backend: str, device: str, network: nn.Module) -> str:
     Raises:
         InputError: unknown, not installed, or not for this device.
     """
-    if backend not in get_args(Backend):
-        raise InputError(f"backend is {backend!r}; allowed: {', '.join(get_args(Backend))}")
     on_cpu = torch.device(device).type == "cpu"
     if backend == "auto":
         return "winograd" if on_cpu and _suits_winograd(network) else "torch"
-    if on_cpu and backend == "compile":
-        # Measured: slower than plain torch since the convolutions are cheap, 0.8 GiB more memory.
-        raise InputError("backend 'compile' is for GPUs; on the CPU `winograd` is the fast one")
-    if not on_cpu and backend not in ("torch", "compile"):
+    if backend not in BACKENDS:
+        raise InputError(f"backend is {backend!r}; allowed: auto, {', '.join(BACKENDS)}")
+    chosen = BACKENDS[backend]
+    if on_cpu and not chosen.on_cpu:
+        raise InputError(f"backend {backend!r} is for GPUs; on the CPU `winograd` is the fast one")
+    if not on_cpu and not chosen.on_gpu:
         raise InputError(f"backend {backend!r} is for the CPU; the device is {device!r}")
-    if backend.startswith("openvino") and importlib.util.find_spec("openvino") is None:
-        raise InputError(f"backend {backend!r} needs OpenVINO: pip install 'gfpgan-core[openvino]'")
+    if chosen.package and importlib.util.find_spec(chosen.package) is None:
+        raise InputError(
+            f"backend {backend!r} needs the package {chosen.package}:"
+            f" pip install 'gfpgan-core[{chosen.package}]'"
+        )
     return backend
+
+
+def _load_torch(network: nn.Module, device: str, *, compiled: bool = False) -> Runner:
+    network = copy_sharing_weights(network)
+    replace_layers(network, PARSENET_LAYERS)
+    lay_out_channels_last(network)
+    if torch.device(device).type == "cpu":
+        return _on_cpu(network)
+    return GpuRunner(network.to(device), device, compiled=compiled)
+
+
+def _load_winograd(network: nn.Module, _: str) -> Runner:
+    from gfpgan_core.backends.cpu.layers import run_on_own_threads  # numba takes a second
+
+    network = copy_sharing_weights(network)
+    lay_out_channels_last(network)
+    return _on_cpu(run_on_own_threads(network))
+
+
+def _load_openvino(network: nn.Module, _: str, *, precision: str) -> Runner:
+    from gfpgan_core.backends.openvino import load_openvino
+
+    return load_openvino(network, precision)
+
+
+BACKENDS: Mapping[str, BackEnd] = {
+    "torch": BackEnd(_load_torch, on_cpu=True, on_gpu=True),
+    "winograd": BackEnd(_load_winograd, on_cpu=True),
+    # Measured on the CPU: slower than plain torch since the convolutions are cheap, 0.8 GiB more.
+    "compile": BackEnd(partial(_load_torch, compiled=True), on_gpu=True),
+    "openvino": BackEnd(partial(_load_openvino, precision="f32"), on_cpu=True, package="openvino"),
+    "openvino-bf16": BackEnd(
+        partial(_load_openvino, precision="bf16"), on_cpu=True, package="openvino"
+    ),
+}
+"""By name, in the order of `config.Backend`."""
 
 
 def compile_kernels() -> None:
