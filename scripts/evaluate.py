@@ -4,7 +4,7 @@
 
 Every face is degraded with a fixed seed. The table shows input -> output, and NIQE of the truth.
 Several `--weights` make one table, each over the same inputs. Faces are brought to the network's
-size, and a 512 px face's strengths with them. `--config` takes a degradation of one's own.
+size, and a 512 px face's strengths with them. `--config` takes degradations of one's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ from train.config_file import load_config
 from train.degradation_config import STRENGTHS, DegradationConfig
 from train.faces import Faces, open_faces
 from train.metrics import load_metrics
-from train.validate import Validation, strengths_at, validate, validation_sheet
+from train.validate import (
+    Validation,
+    strengths_at,
+    validate,
+    validation_degradations,
+    validation_sheet,
+)
 
 _HEADER = (
     "| weights | strength | PSNR, dB | SSIM | NIQE (truth) | sharpness | patch distance |"
@@ -49,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--config",
         type=Path,
-        help="a training's configuration: measure at its validation_degradation instead",
+        help="a training's configuration: measure at what it validates at instead",
     )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--sheet", type=Path, help="PNG: rows of input, output, truth")
@@ -60,7 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
         faces = open_faces(options.faces)
         networks = _networks(options.weights)
         size_px = next(iter(networks.values())).config.face_size_px
-        degradations = _degradations(options.config, options.strength, size_px)
+        degradations = strengths_at(size_px)
+        if options.strength:
+            degradations = {name: degradations[name] for name in options.strength}
+        if options.config:
+            found = validation_degradations(load_config(options.config, []), size_px)
+            degradations = {name or options.config.stem: one for name, one in found.items()}
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -77,20 +88,6 @@ def main(arguments: list[str] | None = None) -> int:
         sheet = np.hstack([_sheet(network, faces, degradations) for network in networks.values()])
         images.write(options.sheet, images.encode(sheet, None, "png"))
     return 0
-
-
-def _degradations(
-    config: Path | None, strengths: list[str] | None, size_px: int
-) -> dict[str, DegradationConfig]:
-    """Return the degradations by the names that the table has for them.
-
-    Raises:
-        InputError: an unusable configuration.
-    """
-    if config:
-        return {config.stem: load_config(config, []).validation_degradation}
-    named = strengths_at(size_px)
-    return {name: named[name] for name in strengths or STRENGTHS}
 
 
 def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:

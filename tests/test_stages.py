@@ -203,6 +203,9 @@ def test_one_command_measures_weights_at_three_strengths(
     assert evaluate.main(given) == 0
     at_512_px = json.loads(figures.read_text())["1"]["own"]  # taken as it stands, in pixels
     assert at_512_px["degraded"]["psnr_db"] < found["degraded"]["psnr_db"]
+    own.write_text("run_folder: x\ntrain_faces: x\nvalidation_strengths: [heavy]\n")
+    assert evaluate.main(given) == 0
+    assert json.loads(figures.read_text())["1"] == {"heavy": found}  # at the network's size
     own.write_text("validation_degradation: soft\n")
     assert evaluate.main(given) == 1
     assert "run_folder is missing" in capsys.readouterr().err

@@ -119,11 +119,16 @@ def load_face(faces: Faces, name: str, face_size_px: int) -> NDArray[np.uint8]:
     """
     face = images.decode(faces.read(name), name).rgb
     require_square(faces, name, face.shape[1], face.shape[0])
-    height = len(face)
-    if height == face_size_px:
+    return resize_face(face, face_size_px)
+
+
+def resize_face(face: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """Return a square image at another size: reduced by area averaging, enlarged bicubically."""
+    side = face.shape[0]
+    if side == size_px:
         return face
-    mode = cv2.INTER_AREA if height > face_size_px else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(face, (face_size_px, face_size_px), interpolation=mode), np.uint8)
+    mode = cv2.INTER_AREA if side > size_px else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(face, (size_px, size_px), interpolation=mode), np.uint8)
 
 
 def require_square(faces: Faces, name: str, width: int, height: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from gfpgan_core import geometry, images
@@ -19,6 +18,7 @@ from gfpgan_core.errors import InputError, MissingPackageError
 from gfpgan_core.geometry import TEMPLATE_SIZE_PX, apply, fit_to_template, scale_of
 from gfpgan_core.images import ImageU8
 from train.components import FILE_NAME, Boxes, boxes_from_landmarks, load_boxes, save_boxes
+from train.dataset import resize_face
 from train.faces import some_of
 from train.prepare_journal import FILE_NAME as JOURNAL
 from train.prepare_journal import Entry, Journal, rows_of, without_missing
@@ -265,7 +265,7 @@ def _faces_in(
     result = []
     for face in large:
         if len(faces) == 1 and is_aligned(image, face.landmarks):
-            crop = _resized(image, face_size_px)
+            crop = resize_face(image, face_size_px)
             to_template = geometry.scaling(image.shape[1::-1], (TEMPLATE_SIZE_PX,) * 2)
         else:
             crop = align(image, face, face_size_px).pixels
@@ -283,10 +283,3 @@ def is_aligned(image: ImageU8, landmarks: geometry.Points) -> bool:
     shift = np.linalg.norm((found - geometry.TEMPLATE_LANDMARKS).mean(axis=0))
     turned = fit_to_template(found, TEMPLATE_SIZE_PX)
     return bool(abs(scale_of(turned) - 1) < _ALIGNED_SCALE and shift < _ALIGNED_SHIFT_PX)
-
-
-def _resized(image: ImageU8, side_px: int) -> ImageU8:
-    if image.shape[0] == side_px:
-        return image
-    mode = cv2.INTER_AREA if image.shape[0] > side_px else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (side_px, side_px), interpolation=mode), np.uint8)

@@ -29,6 +29,7 @@ from train.optimize import (
     discriminator_factor,
     discriminator_optimizer,
     generator_optimizer,
+    load_optimizer,
     rate_factor,
     set_rates,
     update,
@@ -190,11 +191,7 @@ class RestorationTrainer:
             )
         for name in wanted:
             self.networks[name].load_state_dict(found.networks[name])
-        optimizer = self.optimizers["discriminators"]
-        rates = [group["initial_lr"] for group in optimizer.param_groups]
-        optimizer.load_state_dict(found.optimizers["discriminators"])
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["initial_lr"] = rate
+        load_optimizer(self.optimizers["discriminators"], found.optimizers["discriminators"])
 
     def _discriminator_step(
         self, batches: list[Sample], step: int, fakes: list[Tensor]

@@ -22,6 +22,7 @@ from gfpgan_core.weights.checkpoint import save_decoder, save_safetensors
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
+from train.optimize import load_optimizer
 from train.prior import PriorTrainer
 from train.restoration import RestorationTrainer
 
@@ -111,10 +112,7 @@ def _load(trainer: Trainer, found: Checkpoint) -> None:
         network.load_state_dict(found.networks[name])
     trainer.ema.network.load_state_dict(found.ema)
     for name, optimizer in trainer.optimizers.items():
-        rates = [group["initial_lr"] for group in optimizer.param_groups]
-        optimizer.load_state_dict(found.optimizers[name])
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["initial_lr"] = rate  # the configuration's, which may have changed
+        load_optimizer(optimizer, found.optimizers[name])
     trainer.load_scalars(found.scalars)
     torch.set_rng_state(found.random_state)
 

@@ -23,7 +23,13 @@ from train.metrics import load_metrics
 from train.restoration import RestorationTrainer
 from train.run_folder import BEST, Trainer, export
 from train.separation import discriminator_auc
-from train.validate import Validation, degraded_pair, strengths_at, validate, validation_sheet
+from train.validate import (
+    Validation,
+    degraded_pair,
+    validate,
+    validation_degradations,
+    validation_sheet,
+)
 
 
 def validate_run(
@@ -42,7 +48,7 @@ def validate_run(
     network = trainer.ema.network
     assert isinstance(network, GFPGAN) and isinstance(trainer, RestorationTrainer)
     metrics = load_metrics(config.losses.identity_weights, trainer.device)
-    degradations = _degradations(config)
+    degradations = validation_degradations(config, network.config.face_size_px)
     results = []
     for name, degradation in degradations.items():
         result = validate(network, held_out, degradation, trainer.device, metrics)
@@ -66,13 +72,6 @@ def validate_run(
         return {}
     export(network, Path(config.run_folder) / BEST)
     return {key: value}
-
-
-def _degradations(config: TrainConfig) -> dict[str, DegradationConfig]:
-    if not config.validation_strengths:
-        return {"": config.validation_degradation}
-    named = strengths_at(config.generator.face_size_px)
-    return {name: named[name] for name in config.validation_strengths}
 
 
 def _figure(config: TrainConfig, results: list[Validation]) -> tuple[str, float]:

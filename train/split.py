@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from gfpgan_core import images
@@ -21,6 +20,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX, apply, scaling
 from gfpgan_core.images import ImageU8
 from train.components import FILE_NAME, boxes_from_landmarks, save_boxes
+from train.dataset import resize_face
 
 SETS = ("train", "choose", "report")
 
@@ -131,9 +131,7 @@ def write_sets(
             if pixels.shape[0] == face_size_px:
                 (folder / (stem + face.path.suffix)).write_bytes(data)
             else:
-                size_wh = (face_size_px, face_size_px)
-                reduced = cv2.resize(pixels, size_wh, interpolation=cv2.INTER_AREA)
-                data = images.encode(np.asarray(reduced, np.uint8), None, "png")
+                data = images.encode(resize_face(pixels, face_size_px), None, "png")
                 images.write(folder / f"{stem}.png", data)
             counts[name] += 1
     return counts

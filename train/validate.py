@@ -18,6 +18,7 @@ from torch import Tensor
 from gfpgan_core import compat, images
 from gfpgan_core.images import ImageU8
 from gfpgan_core.networks.gfpgan import GFPGAN
+from train.config import TrainConfig
 from train.dataset import load_face
 from train.degradation_config import STRENGTHS, DegradationConfig, at_face_size
 from train.degradations import degrade
@@ -220,3 +221,14 @@ def validation_sheet(
 def strengths_at(face_size_px: int) -> dict[str, DegradationConfig]:
     """Return the named strengths for faces of this size."""
     return {name: at_face_size(config, face_size_px) for name, config in STRENGTHS.items()}
+
+
+def validation_degradations(config: TrainConfig, face_size_px: int) -> dict[str, DegradationConfig]:
+    """Return what a run is validated at: the named strengths, or one degradation without a name.
+
+    Named strengths are those of faces of this size.
+    """
+    if not config.validation_strengths:
+        return {"": config.validation_degradation}
+    named = strengths_at(face_size_px)
+    return {name: named[name] for name in config.validation_strengths}
