@@ -22,7 +22,7 @@ class Encoding:
 
     pillow: str
     """Pillow's name of the format."""
-    options: Mapping[str, int]
+    options: Mapping[str, int | str]
     """Keyword arguments of Pillow's `save`."""
     dpi: Literal["float", "integer", "exif"]
     """How the resolution is stored: in a field of its own, or where there is none in EXIF."""

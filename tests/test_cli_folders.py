@@ -212,7 +212,7 @@ def test_an_output_file_that_can_not_be_meant_is_refused_before_anything_is_rest
     for arguments, text in (
         ((path, other, "--output", tmp_path / "x.png"), "is one file, for one photo"),
         ((tmp_path, "--output", tmp_path / "x.png"), "is one file, for one photo"),
-        ((path, "--output", tmp_path / "x.tif"), "results are png, jpg, webp"),
+        ((path, "--output", tmp_path / "x.heic"), "results are png, jpg, webp"),
         ((path, "--output", tmp_path / "x.png", "--format", "jpg"), "don't agree"),
         ((path, "--output", other), "b.jpg exists: --overwrite replaces it"),
         ((path, "--output", path, "--overwrite"), "a.jpg exists"),

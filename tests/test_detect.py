@@ -11,10 +11,11 @@ import torch
 from conftest import ROOT, real_weights
 
 from gfpgan_core import detect, geometry
-from gfpgan_core.detect import FaceDetector, is_duplicate, load_detector
+from gfpgan_core.detect import NAMED_DETECTORS, FaceDetector, is_duplicate, load_detector
 from gfpgan_core.detectors import Face, retinaface
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.images import ImageU8
+from gfpgan_core.weights.releases import DETECTORS
 
 # Marked by hand on the sample portrait, enlarged 8 times: pupils, nose tip, mouth corners.
 MARKED = np.array([[203.6, 100.8], [246.2, 102.9], [225.8, 125.8], [202.9, 140.2], [243.5, 141.1]])
@@ -32,8 +33,9 @@ def _error(faces: list[Face], marked: np.ndarray) -> float:
     return min(float(np.linalg.norm(f.landmarks - marked, axis=1).mean()) for f in faces)
 
 
-def test_centerface_finds_the_portrait(centerface: FaceDetector, portrait: ImageU8) -> None:
-    (face,) = centerface(portrait)
+@pytest.mark.parametrize("name", [name for name in NAMED_DETECTORS if name not in DETECTORS])
+def test_a_detector_without_weights_finds_the_portrait(name: str, portrait: ImageU8) -> None:
+    (face,) = load_detector(name)(portrait)
     assert face.score > 0.7
     assert _error([face], MARKED) < TOLERANCE_PX
     left, top, right, bottom = face.box_xyxy

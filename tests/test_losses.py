@@ -23,7 +23,7 @@ from gfpgan_core.images import ImageU8
 from train import losses as ours
 from train.arcface import ArcFace
 from train.components import NAMES, template_boxes
-from train.config import LossConfig
+from train.config import PIXEL_TERMS, LossConfig
 from train.dataset import Sample
 from train.discriminators import ComponentDiscriminator, StyleGAN2Discriminator
 from train.features import PerceptualFeatures, load_identity, load_perceptual
@@ -273,6 +273,12 @@ def test_every_term_is_there_and_reaches_the_generator() -> None:
             found[name], network.conv_body_first.weight, retain_graph=True
         )
         assert gradient.abs().sum() > 0, name
+
+
+def test_the_pixel_terms_are_those_that_need_no_network_and_no_pyramid() -> None:
+    batch = _batch()
+    found = generator_losses(batch.lq, [], batch, LossNetworks(), ALL, nullcontext, WHOLE)
+    assert set(found) == set(PIXEL_TERMS)
 
 
 def test_gradients_flow_only_where_they_should() -> None:

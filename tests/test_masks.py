@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from gfpgan_core import images, masks
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
-from gfpgan_core.masks import PARSERS, load_masker, parsing_masker, template_masks
+from gfpgan_core.masks import MASKERS, PARSERS, load_masker, parsing_masker, template_masks
 from gfpgan_core.weights.releases import WeightFile
 
 
-def test_masks_are_zero_at_the_border_and_full_inside() -> None:
+@pytest.mark.parametrize("name", [name for name in MASKERS if name not in PARSERS])
+def test_masks_are_zero_at_the_border_and_full_inside(name: str) -> None:
+    masker = load_masker(name)
     for size in (512, 256, 64):
-        (mask,) = template_masks([np.zeros((size, size, 3), np.uint8)])
+        (mask,) = masker([np.zeros((size, size, 3), np.uint8)])
+        assert mask.shape == (size, size) and mask.dtype == np.float32
         border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
         assert border.max() < 0.002
         assert mask[size // 2, size // 2] == pytest.approx(1)
@@ -58,7 +61,8 @@ CLASSES = {
 }
 
 
-def test_both_networks_paste_the_same_parts_of_the_head() -> None:
+def test_all_networks_paste_the_same_parts_of_the_head() -> None:
+    assert set(CLASSES) == set(PARSERS)
     for name, classes in CLASSES.items():
         left_out = {"background", "hat", "neck_l", "neck", "cloth"}
         wanted = [i for i, part in enumerate(classes.split()) if part not in left_out]
