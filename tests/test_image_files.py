@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from gfpgan_core import bounds, images
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import WRITABLE
+from gfpgan_core.formats import ENCODINGS, WRITABLE
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.result import Restoration
 
@@ -188,7 +188,7 @@ def test_resolution_is_read(kind: str) -> None:
 def test_resolution_is_written(file_format: images.Format) -> None:
     data = images.encode(COLOR, None, file_format, (1200.0, 600.0))
     with Image.open(io.BytesIO(data)) as image:
-        if file_format == "webp":
+        if ENCODINGS[file_format].dpi == "exif":
             found = tuple(float(image.getexif()[tag]) for tag in (282, 283))
         else:
             found = image.info["dpi"]
