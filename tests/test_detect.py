@@ -277,8 +277,8 @@ def test_photos_without_a_face_have_none(centerface: FaceDetector, name: str) ->
 
 
 def test_an_unknown_detector_is_refused_with_the_names_of_the_others() -> None:
-    with pytest.raises(InputError, match="detector is 'yolo'; allowed: auto, centerface"):
-        load_detector("yolo")
+    with pytest.raises(InputError, match="detector is 'unknown'; allowed: auto, centerface"):
+        load_detector("unknown")
 
 
 def test_a_detector_without_its_weights_is_an_error_unless_it_is_a_choice_among_others(

@@ -140,5 +140,5 @@ def test_auto_takes_the_fastest_parser_that_is_there(
 
 
 def test_unknown_masks_are_refused() -> None:
-    with pytest.raises(InputError, match="mask is 'oval'; allowed: auto, template, "):
-        load_masker("oval")
+    with pytest.raises(InputError, match="mask is 'unknown'; allowed: auto, template, "):
+        load_masker("unknown")
