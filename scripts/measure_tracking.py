@@ -21,7 +21,7 @@ from gfpgan_core.detect import load_detector
 from gfpgan_core.detectors import Face
 from gfpgan_core.geometry import Transform
 from gfpgan_core.images import ImageU8
-from gfpgan_core.video.tracking import Look, follow
+from gfpgan_core.video.tracking import DetectedFrame, follow
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample.jpg"
 RATE = 30.0
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     detector = load_detector(options.detector)
     looks = []
     for number, frame in enumerate(clip.degraded):
-        looks.append(Look(number / RATE, detector.find(frame).faces[:1]))
+        looks.append(DetectedFrame(number / RATE, detector.find(frame).faces[:1]))
     followed = [next(iter(faces.values())) for faces in follow(looks)]
     first = looks[0].faces[0]
     portrait_from_image = geometry.inverse(clip.truth[0])

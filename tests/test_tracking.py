@@ -15,7 +15,7 @@ from gfpgan_core.video.tracking import (
     LOOK_AHEAD,
     MAX_GAP,
     SMOOTHING_S,
-    Look,
+    DetectedFrame,
     SteadyChoice,
     follow,
     is_cut,
@@ -37,8 +37,8 @@ def _face(x: float, y: float = 0.0, size: float = 0.1, *, is_placed: bool = True
     return Face(box, _points(x, y, size), 0.9, 0.9, is_placed)
 
 
-def _looks(*frames: list[Face], cuts: tuple[int, ...] = ()) -> list[Look]:
-    return [Look(n / RATE, faces, n in cuts) for n, faces in enumerate(frames)]
+def _looks(*frames: list[Face], cuts: tuple[int, ...] = ()) -> list[DetectedFrame]:
+    return [DetectedFrame(n / RATE, faces, n in cuts) for n, faces in enumerate(frames)]
 
 
 def _x(face: Face) -> float:
@@ -54,7 +54,7 @@ def test_a_motion_at_constant_speed_comes_back_as_it_is_at_the_ends_as_well() ->
 
 def test_a_variable_frame_rate_counts_by_time() -> None:
     times = np.cumsum([0.01, 0.05, 0.02, 0.08, 0.01, 0.04, 0.03, 0.02, 0.06, 0.01])
-    looks = [Look(float(t), [_face(100 * t)]) for t in times]
+    looks = [DetectedFrame(float(t), [_face(100 * t)]) for t in times]
     for t, faces in zip(times, follow(looks), strict=True):
         assert _x(faces[1]) == pytest.approx(100 * t, abs=1e-5)
 
@@ -83,7 +83,7 @@ def test_a_line_is_fitted_by_weighted_least_squares() -> None:
 
 
 def test_frames_seconds_apart_stay_as_they_are() -> None:
-    looks = [Look(2.0 * n, [_face(5.0 * (n % 2))]) for n in range(4)]
+    looks = [DetectedFrame(2.0 * n, [_face(5.0 * (n % 2))]) for n in range(4)]
     assert [_x(faces[1]) for faces in follow(looks)] == pytest.approx([0, 5, 0, 5], abs=1e-5)
 
 
@@ -149,7 +149,7 @@ def test_landmarks_on_one_spot_are_no_face() -> None:
 def test_no_more_is_read_ahead_than_it_says() -> None:
     taken = 0
 
-    def counted() -> Iterator[Look]:
+    def counted() -> Iterator[DetectedFrame]:
         nonlocal taken
         for look in _looks(*[[_face(0.0)]] * 50):
             taken += 1

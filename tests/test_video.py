@@ -22,7 +22,7 @@ from gfpgan_core.__main__ import main
 from gfpgan_core.cli import video as cli_video
 from gfpgan_core.detect import Detection
 from gfpgan_core.images import ImageU8
-from gfpgan_core.video.restoring import SEGMENT_FRAMES, known_frames
+from gfpgan_core.video.restoring import SEGMENT_FRAMES, tracked_frames
 from gfpgan_core.video.source import scan
 
 # Turned by a quarter counterclockwise when shown: rows of 16.16, 16.16 and 2.30 fixed point.
@@ -205,7 +205,7 @@ def test_the_crop_of_a_jittering_detection_is_steady(tmp_path: Path) -> None:
     """The square moves by 1 px a frame; the detector is off by -1, 0 or 1 px at random."""
     video = scan(write_video(tmp_path / "in.mp4", moving(60)))
     detected, followed = [], []
-    for one in known_frames(video, SquareDetector(), 0.5, iter(())):
+    for one in tracked_frames(video, SquareDetector(), 0.5, iter(())):
         detected.append(one.detected[0].landmarks[0, 0])
         followed.append(one.followed[1].landmarks[0, 0])
     assert np.diff(detected).std() > 0.7

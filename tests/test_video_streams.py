@@ -18,7 +18,7 @@ from gfpgan_core.__main__ import main
 from gfpgan_core.cli import video as cli_video
 from gfpgan_core.errors import InputError
 from gfpgan_core.video.colors import Colors
-from gfpgan_core.video.work import Seen, kept_work
+from gfpgan_core.video.segment_folder import SegmentFrames, open_segment_folder
 
 _QUARTER = (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
 _MILLISECOND = Fraction(1, 1000)
@@ -131,17 +131,17 @@ def test_the_matrix_is_named_only_where_it_would_be_guessed_differently() -> Non
 
 def test_two_runs_dont_work_on_one_output(tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
-    with kept_work(output, {"crf": 18}, resume=False, overwrite=False) as work:
-        with work.segment(0, Seen([0], [1], [[]])) as path:
+    with open_segment_folder(output, {"crf": 18}, resume=False, overwrite=False) as work:
+        with work.segment(0, SegmentFrames([0], [1], [[]])) as path:
             path.write_bytes(b"whole")
         with (
             pytest.raises(InputError, match="another run is at work"),
-            kept_work(output, {"crf": 18}, resume=True, overwrite=False),
+            open_segment_folder(output, {"crf": 18}, resume=True, overwrite=False),
         ):
             pass
-    with kept_work(output, {"crf": 18}, resume=True, overwrite=False) as work:
-        assert work.done() == 1 and work.seen(0) == Seen([0], [1], [[]])
-    with kept_work(output, {"crf": 20}, resume=False, overwrite=True) as work:
+    with open_segment_folder(output, {"crf": 18}, resume=True, overwrite=False) as work:
+        assert work.done() == 1 and work.frames_of(0) == SegmentFrames([0], [1], [[]])
+    with open_segment_folder(output, {"crf": 20}, resume=False, overwrite=True) as work:
         assert work.done() == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -149,8 +149,8 @@ def test_two_runs_dont_work_on_one_output(tmp_path: Path) -> None:
 def test_a_segment_that_fails_is_not_kept(tmp_path: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        kept_work(tmp_path / "out.mp4", {}, resume=False, overwrite=False) as work,
-        work.segment(0, Seen([], [], [])) as path,
+        open_segment_folder(tmp_path / "out.mp4", {}, resume=False, overwrite=False) as work,
+        work.segment(0, SegmentFrames([], [], [])) as path,
     ):
         path.write_bytes(b"a part")
         raise ZeroDivisionError

@@ -61,9 +61,9 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
         report.line(f"{output} is there already, and left as it is")
         return 0
     configure_process()  # before torch is imported
+    from gfpgan_core.video.segment_folder import open_segment_folder
     from gfpgan_core.video.segments import CONTAINERS, check_output, join
     from gfpgan_core.video.source import scan
-    from gfpgan_core.video.work import kept_work
 
     if output.suffix.lower() not in CONTAINERS:
         raise InputError(f"the output is {output.name}; allowed: names in {', '.join(CONTAINERS)}")
@@ -73,7 +73,9 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
     for remark in _remarks(found, wanted, left_out):
         report.note(f"{source}: {remark}")
     settings = _settings(options, source)
-    with kept_work(output, settings, resume=options.resume, overwrite=options.overwrite) as work:
+    with open_segment_folder(
+        output, settings, resume=options.resume, overwrite=options.overwrite
+    ) as work:
         with _progress(found.frames, report) as on_frame:
             outcome = _work_on(options, wanted, found, work, on_frame)
         parts = [work.timed(number) for number in range(work.done())]

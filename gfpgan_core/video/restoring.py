@@ -20,29 +20,29 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
 from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.result import Restoration
+from gfpgan_core.video.segment_folder import SegmentFolder, SegmentFrames
 from gfpgan_core.video.segments import Encoding, write_segment
 from gfpgan_core.video.source import Frame, Video, read_frames
-from gfpgan_core.video.tracking import Look, SteadyChoice, follow, is_cut, thumbnail
-from gfpgan_core.video.work import Seen, Work
+from gfpgan_core.video.tracking import DetectedFrame, SteadyChoice, follow, is_cut, thumbnail
 
 SEGMENT_FRAMES = 120
-"""What a killed run loses at most."""
+"""How many frames a killed run loses at most."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """A frame with its faces."""
+class TrackedFrame:
+    """A frame with its faces, as detected and as tracked."""
 
     frame: Frame
     detected: list[Face]
     """By the detector, in this frame alone."""
     followed: dict[int, Face]
-    """By the number of their track, placed smoothly."""
+    """By the number of their track, with landmarks smoothed over time."""
 
 
 @dataclass
 class Outcome:
-    """What came of a video."""
+    """Counts of a restored video."""
 
     frames: int = 0
     with_faces: int = 0
@@ -51,18 +51,18 @@ class Outcome:
     """The numbers of the faces that were followed and restored."""
 
 
-class _Given:
-    """A detector that answers with faces that are known already, frame by frame."""
+class _PresetDetector:
+    """Returns faces that were detected before, in the order of the frames."""
 
     def __init__(self) -> None:
-        self.ahead: deque[list[Face]] = deque()
+        self.queue: deque[list[Face]] = deque()
 
     def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
-        return Detection(self.ahead.popleft())
+        return Detection(self.queue.popleft())
 
 
 class _Chooser:
-    """Says which of each frame's faces are restored, and counts."""
+    """Chooses which of each frame's faces are restored, and counts frames and tracks."""
 
     def __init__(self, options: RestoreOptions, size_wh: tuple[int, int]) -> None:
         if isinstance(options.faces, tuple):
@@ -76,7 +76,7 @@ class _Chooser:
         self._steady = SteadyChoice(options.faces, size_wh)
         self._size_wh = size_wh
 
-    def __call__(self, one: Known) -> list[Face]:
+    def __call__(self, one: TrackedFrame) -> list[Face]:
         of_size, _ = choose(Detection([*one.followed.values()]), self.options, self._size_wh)
         kept = {number: face for number, face in one.followed.items() if _is_in(face, of_size)}
         chosen = self._steady.choose(kept)
@@ -89,17 +89,17 @@ class _Chooser:
 def restore_video(
     restorer: FaceRestorer,
     video: Video,
-    work: Work,
+    work: SegmentFolder,
     options: RestoreOptions,
     encoding: Encoding,
     *,
     segment_frames: int = SEGMENT_FRAMES,
     on_frame: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Restore the segments that aren't done yet; call `on_frame` for each frame, done ones as well.
+    """Restore the segments that aren't done yet; call `on_frame` for each frame of the video.
 
-    The same frames come out whether a run did them all or took up the work of another: what the
-    other detected is followed again from the start.
+    A resumed run writes the same frames as an uninterrupted one: the faces that an earlier run has
+    detected are tracked again from the first frame.
 
     Raises:
         InputError: a frame or the options can't be used.
@@ -107,41 +107,41 @@ def restore_video(
         CropFailedError: the network gave no usable result for a frame.
         OSError: a segment can't be written.
     """
-    given = _Given()
-    with_given = copy.copy(restorer)
-    with_given.detector = given
+    preset = _PresetDetector()
+    restorer_of_tracked = copy.copy(restorer)
+    restorer_of_tracked.detector = preset
     chooser = _Chooser(options, video.upright_wh)
     done = work.done()
-    known = known_frames(video, restorer.detector, options.min_score, _saved(work, done))
-    for one in islice(known, done * segment_frames):
+    tracked = tracked_frames(video, restorer.detector, options.min_score, _saved(work, done))
+    for one in islice(tracked, done * segment_frames):
         chooser(one)
         on_frame()
 
-    def handed(seen: Seen) -> Iterator[ImageU8]:
-        """Yield a segment's frames, and hand their faces to the detector."""
-        for one in islice(known, segment_frames):
-            given.ahead.append(chooser(one))
-            seen.pts.append(one.frame.pts)
-            seen.durations.append(one.frame.duration)
-            seen.faces.append(one.detected)
+    def frames_of(segment: SegmentFrames) -> Iterator[ImageU8]:
+        """Yield the next segment's images; note their times and queue their faces to restore."""
+        for one in islice(tracked, segment_frames):
+            preset.queue.append(chooser(one))
+            segment.pts.append(one.frame.pts)
+            segment.durations.append(one.frame.duration)
+            segment.faces.append(one.detected)
             yield one.frame.rgb
             on_frame()
 
     for number in range(done, math.ceil(video.frames / segment_frames)):
-        seen = Seen([], [], [])
-        with work.segment(number, seen) as path:
-            results = with_given.restore_many(handed(seen), chooser.options)
-            write_segment(path, (_coded(result, video) for result in results), encoding)
+        segment = SegmentFrames([], [], [])
+        with work.segment(number, segment) as path:
+            results = restorer_of_tracked.restore_many(frames_of(segment), chooser.options)
+            write_segment(path, (_as_stored(result, video) for result in results), encoding)
     return chooser.outcome
 
 
-def known_frames(
+def tracked_frames(
     video: Video, detector: Detector, min_score: float, saved: Iterator[list[Face]]
-) -> Iterator[Known]:
+) -> Iterator[TrackedFrame]:
     """Yield the video's frames with their faces; those that are `saved` aren't detected again."""
     waiting: deque[tuple[Frame, list[Face]]] = deque()
 
-    def looks() -> Iterator[Look]:
+    def detected_frames() -> Iterator[DetectedFrame]:
         before = None
         for frame in read_frames(video):
             faces = next(saved, None)
@@ -150,28 +150,28 @@ def known_frames(
             now = thumbnail(frame.rgb)
             waiting.append((frame, faces))
             time_s = float(frame.pts * video.time_base)
-            yield Look(time_s, faces, before is not None and is_cut(before, now))
+            yield DetectedFrame(time_s, faces, before is not None and is_cut(before, now))
             before = now
 
-    for followed in follow(looks()):
+    for followed in follow(detected_frames()):
         frame, detected = waiting.popleft()
-        yield Known(frame, detected, followed)
+        yield TrackedFrame(frame, detected, followed)
 
 
-def _saved(work: Work, segments: int) -> Iterator[list[Face]]:
+def _saved(work: SegmentFolder, segments: int) -> Iterator[list[Face]]:
     for number in range(segments):
-        yield from work.seen(number).faces
+        yield from work.frames_of(number).faces
 
 
 def _is_in(face: Face, faces: list[Face]) -> bool:
     return any(face is one for one in faces)
 
 
-def _coded(result: Restoration | Exception, video: Video) -> ImageU8:
-    """Return the restored frame, turned back to how the video has it.
+def _as_stored(result: Restoration | Exception, video: Video) -> ImageU8:
+    """Return the restored frame, rotated as the video stores it.
 
     Raises:
-        Exception: what the frame met.
+        Exception: the error that the frame's restoration ended with.
     """
     if isinstance(result, Exception):
         raise result

@@ -1,7 +1,7 @@
 """Write a stretch of a video as a file of its own, and join such files to the whole.
 
-A segment's file holds H.264 whose packets have no time: what was measured of its frames, times
-among it, lies beside it as JSON. There are no B frames, so that packets come in the order of the
+A segment's file holds H.264 whose packets have no time: the times and faces of its frames are
+beside it as JSON. There are no B frames, so that packets come in the order of the
 times, and segments join without a shift.
 """
 
@@ -35,7 +35,7 @@ _OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encod
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are written."""
+    """How frames are encoded."""
 
     colors: Colors
     rate: Fraction
@@ -84,7 +84,7 @@ def _video_stream(container: Any, frame: Any, encoding: Encoding) -> Any:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedSegment:
     """A segment's file, with the times of its frames in the video's time base."""
 
     path: Path
@@ -93,7 +93,7 @@ class Timed:
 
 
 def join(
-    video: Video, segments: Iterable[Timed], output: Path, container: str, *, keep_gps: bool
+    video: Video, segments: Iterable[TimedSegment], output: Path, container: str, *, keep_gps: bool
 ) -> list[str]:
     """Write the segments as one stream, beside the sound and subtitles of the video, unchanged.
 
@@ -201,7 +201,7 @@ def _kept(metadata: dict[str, str], *, keep_gps: bool) -> dict[str, str]:
     }
 
 
-def _pictures(video: Video, stream: Any, segments: Iterable[Timed]) -> Iterator[Any]:
+def _pictures(video: Video, stream: Any, segments: Iterable[TimedSegment]) -> Iterator[Any]:
     """Yield the segments' packets with their times."""
     av = require_av()
     for segment in segments:

@@ -45,12 +45,12 @@ _THUMBNAIL_WH = (8, 8)
 
 # How much better another face must be before the choice changes: else two faces of one size would
 # be restored in turns.
-_STICKY = 1.5
+_SWITCH_RATIO = 1.5
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the detector found in one frame."""
+class DetectedFrame:
+    """The faces that the detector found in one frame."""
 
     time_s: float
     faces: list[Face]
@@ -77,21 +77,20 @@ class _Track:
         return self.samples[-1]
 
 
-def follow(looks: Iterable[Look]) -> Iterator[dict[int, Face]]:
+def follow(frames: Iterable[DetectedFrame]) -> Iterator[dict[int, Face]]:
     """Yield each frame's faces by the number of their track, placed smoothly.
 
-    The numbers count the tracks of the video from 1. What is yielded lags `LOOK_AHEAD` frames
-    behind what is taken. Within `MAX_GAP` frames a face that was missed is put between its
-    neighbors in time.
+    Tracks are numbered from 1. The output lags `LOOK_AHEAD` frames behind the input. A face that
+    was missed in up to `MAX_GAP` frames is interpolated between its neighbors in time.
     """
     tracks: list[_Track] = []
     alive: list[_Track] = []
     times: deque[float] = deque()
-    count = given = 0
-    for index, look in enumerate(looks):
-        times.append(look.time_s)
-        alive = [] if look.is_cut else [t for t in alive if index - t.last.index <= MAX_GAP + 1]
-        for track, sample in _matched(alive, _samples(index, look)):
+    count = done = 0
+    for index, frame in enumerate(frames):
+        times.append(frame.time_s)
+        alive = [] if frame.is_cut else [t for t in alive if index - t.last.index <= MAX_GAP + 1]
+        for track, sample in _matched(alive, _samples(index, frame)):
             if track is None:
                 count += 1
                 track = _Track(count)
@@ -99,23 +98,23 @@ def follow(looks: Iterable[Look]) -> Iterator[dict[int, Face]]:
                 alive.append(track)
             track.samples.append(sample)
         if index >= LOOK_AHEAD:
-            yield _faces_at(tracks, given, times.popleft())
-            given += 1
-            tracks = [t for t in tracks if t in alive or t.last.index >= given]
+            yield _faces_at(tracks, done, times.popleft())
+            done += 1
+            tracks = [t for t in tracks if t in alive or t.last.index >= done]
     while times:
-        yield _faces_at(tracks, given, times.popleft())
-        given += 1
+        yield _faces_at(tracks, done, times.popleft())
+        done += 1
 
 
-def _samples(index: int, look: Look) -> list[_Sample]:
+def _samples(index: int, frame: DetectedFrame) -> list[_Sample]:
     samples = []
-    for face in look.faces:
+    for face in frame.faces:
         try:
             image_from_crop = geometry.inverse(face.crop_from_image)
         except InputError:  # landmarks on one spot: no face to follow
             continue
         points = geometry.apply(image_from_crop, geometry.TEMPLATE_LANDMARKS)
-        samples.append(_Sample(index, look.time_s, face, points))
+        samples.append(_Sample(index, frame.time_s, face, points))
     return samples
 
 
@@ -216,7 +215,7 @@ class SteadyChoice:
         rank = self._size if self._which == "largest" else self._nearness
         best = max(faces, key=lambda number: rank(faces[number]))
         current = faces.get(self._chosen)
-        if current is None or rank(faces[best]) > _STICKY * rank(current):
+        if current is None or rank(faces[best]) > _SWITCH_RATIO * rank(current):
             self._chosen = best
         return [faces[self._chosen]]
 

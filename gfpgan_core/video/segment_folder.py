@@ -15,24 +15,24 @@ import numpy as np
 from gfpgan_core.detectors import Face
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import remove_partial_files, whole_file
-from gfpgan_core.video.segments import Timed
+from gfpgan_core.video.segments import TimedSegment
 
 _SETTINGS, _LOCK = "settings.json", "lock"
 
 
 @dataclass
-class Seen:
-    """What was found out about a segment's frames, in their order."""
+class SegmentFrames:
+    """Times and detected faces of a segment's frames, in their order."""
 
     pts: list[int]
     durations: list[int]
     faces: list[list[Face]]
-    """As detected, before they are followed."""
+    """As detected, before they are tracked."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """A folder of finished segments, which a run has for itself."""
+class SegmentFolder:
+    """A folder of finished segments, locked by one run."""
 
     folder: Path
 
@@ -44,31 +44,31 @@ class Work:
         return number
 
     @contextmanager
-    def segment(self, number: int, seen: Seen) -> Iterator[Path]:
-        """Yield the path to write a segment to; it is kept, with what was seen, once whole."""
+    def segment(self, number: int, frames: SegmentFrames) -> Iterator[Path]:
+        """Yield the path to write a segment to; keep it, described by `frames`, once whole."""
         with whole_file(self._video(number)) as temporary:
             yield temporary
             # First: a segment that is there has its description.
-            with whole_file(self._seen(number)) as description:
-                description.write_text(json.dumps(_to_json(seen)), encoding="ascii")
+            with whole_file(self._frames(number)) as description:
+                description.write_text(json.dumps(_to_json(frames)), encoding="ascii")
 
-    def seen(self, number: int) -> Seen:
-        """Return what was seen of a finished segment's frames."""
-        return _from_json(json.loads(self._seen(number).read_text(encoding="ascii")))
+    def frames_of(self, number: int) -> SegmentFrames:
+        """Return the times and faces of a finished segment's frames."""
+        return _from_json(json.loads(self._frames(number).read_text(encoding="ascii")))
 
-    def timed(self, number: int) -> Timed:
+    def timed(self, number: int) -> TimedSegment:
         """Return a finished segment's file, with its times."""
-        seen = self.seen(number)
-        return Timed(self._video(number), seen.pts, seen.durations)
+        frames = self.frames_of(number)
+        return TimedSegment(self._video(number), frames.pts, frames.durations)
 
     def drop_segments(self) -> None:
-        """Remove all segments, with what was seen of their frames."""
+        """Remove all segments, with their frames' times and faces."""
         for pattern in ("[0-9]*.mkv", "[0-9]*.json"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder with what runs put into it; what anyone else did stays."""
+        """Remove what runs put into the folder, and the folder if nothing else is in it."""
         remove_partial_files(self.folder)
         self.drop_segments()
         for name in (_SETTINGS, _LOCK):
@@ -79,34 +79,35 @@ class Work:
     def _video(self, number: int) -> Path:
         return self.folder / f"{number:06d}.mkv"
 
-    def _seen(self, number: int) -> Path:
+    def _frames(self, number: int) -> Path:
         return self.folder / f"{number:06d}.json"
 
 
-def work_folder(output: Path) -> Path:
+def segment_folder_of(output: Path) -> Path:
     """Return where the segments of an output are kept."""
     return output.with_name(f".{output.name}.segments")
 
 
 @contextmanager
-def kept_work(
+def open_segment_folder(
     output: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
-) -> Iterator[Work]:
-    """Yield the work on an output, this process's alone: new, or that of an earlier run.
+) -> Iterator[SegmentFolder]:
+    """Lock and yield the segment folder of an output: a new one, or that of an earlier run.
 
     Args:
         output: The file that the segments will become.
-        settings: What the segments depend on: those of other settings are not taken up.
-        resume: Take up what an earlier run has left.
-        overwrite: Remove what an earlier run has left, where it isn't taken up.
+        settings: Everything that the segments depend on; segments of other settings are not reused.
+        resume: Reuse the segments of an earlier run.
+        overwrite: Remove the segments of an earlier run that are not reused.
 
     Raises:
-        InputError: another process works on it, or it would be neither taken up nor removed.
+        InputError: another process has the lock, or there are segments, to be neither reused nor
+            removed.
         OSError: the folder can't be written.
     """
     from filelock import FileLock, Timeout
 
-    work = Work(work_folder(output))
+    work = SegmentFolder(segment_folder_of(output))
     work.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work.folder / _LOCK)
     try:
@@ -114,7 +115,7 @@ def kept_work(
     except Timeout as error:
         raise InputError(f"another run is at work on {output}: wait for it, or end it") from error
     try:
-        _take_up(work, output, settings, resume=resume, overwrite=overwrite)
+        _reuse_or_clear(work, output, settings, resume=resume, overwrite=overwrite)
         yield work
     finally:
         if not work.done():  # nothing is lost with it
@@ -122,8 +123,8 @@ def kept_work(
         lock.release()  # last: what another run makes there from now on is its own
 
 
-def _take_up(
-    work: Work, output: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+def _reuse_or_clear(
+    work: SegmentFolder, output: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> None:
     remove_partial_files(work.folder)
     path = work.folder / _SETTINGS
@@ -146,7 +147,7 @@ def _take_up(
         temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
 
 
-def _to_json(seen: Seen) -> dict[str, Any]:
+def _to_json(segment: SegmentFrames) -> dict[str, Any]:
     faces = [
         [
             {
@@ -158,12 +159,12 @@ def _to_json(seen: Seen) -> dict[str, Any]:
             }
             for face in frame
         ]
-        for frame in seen.faces
+        for frame in segment.faces
     ]
-    return {"pts": seen.pts, "durations": seen.durations, "faces": faces}
+    return {"pts": segment.pts, "durations": segment.durations, "faces": faces}
 
 
-def _from_json(read: dict[str, Any]) -> Seen:
+def _from_json(read: dict[str, Any]) -> SegmentFrames:
     faces = [
         [
             Face(
@@ -177,4 +178,4 @@ def _from_json(read: dict[str, Any]) -> Seen:
         ]
         for frame in read["faces"]
     ]
-    return Seen(read["pts"], read["durations"], faces)
+    return SegmentFrames(read["pts"], read["durations"], faces)
