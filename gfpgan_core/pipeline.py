@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -17,15 +15,15 @@ from gfpgan_core import geometry, images
 from gfpgan_core.align import Aligner, Crop, align
 from gfpgan_core.backends import load_backend
 from gfpgan_core.background import load_background
-from gfpgan_core.choose import LeftAlone, choose, find
+from gfpgan_core.choose import choose, find
 from gfpgan_core.config import AUTO_SCALE, RestoreOptions
 from gfpgan_core.damage import damage_of
 from gfpgan_core.detect import Detector, load_detector
-from gfpgan_core.detectors import Face
 from gfpgan_core.errors import CropFailedError, InputError
 from gfpgan_core.images import ImageU8, Photo
 from gfpgan_core.images.incoming import AnyPhoto, as_photo, prepared, read_ahead
 from gfpgan_core.images.interlace import is_interlaced
+from gfpgan_core.job import Job, is_batch_full
 from gfpgan_core.masks import Masker, load_masker, template_masks
 from gfpgan_core.paste import Paster, RestoredFace, paste
 from gfpgan_core.result import Restoration
@@ -35,9 +33,6 @@ from gfpgan_core.weights.load import Network, load, load_file
 # Faces at once. On the CPU one fills the cores, and each more takes up to 0.5 GiB.
 CPU_BATCH_FACES = 1
 _GPU_BATCH_FACES = 8
-
-# Photos that wait for a batch to fill.
-_WAITING_MEGAPIXELS = 64
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -155,22 +150,20 @@ class FaceRestorer:
         Photos are decoded while others are restored; on a GPU the faces of several share batches.
         """
         options = options or RestoreOptions()
-        waiting: list[_Job | Exception] = []
+        waiting: list[Job | Exception] = []
         for read in read_ahead(photos, options.page):
             waiting.append(_attempt(self._read_and_find_faces, read, options))
-            if _is_batch_full(waiting, self._batch_faces):
+            if is_batch_full(waiting, self._batch_faces):
                 yield from self._restore_waiting(waiting)
                 waiting = []
         yield from self._restore_waiting(waiting)
 
-    def _read_and_find_faces(self, read: Callable[[], Photo], options: RestoreOptions) -> _Job:
+    def _read_and_find_faces(self, read: Callable[[], Photo], options: RestoreOptions) -> Job:
         return self._find_faces(read(), options)
 
-    def _restore_waiting(
-        self, waiting: list[_Job | Exception]
-    ) -> Iterator[Restoration | Exception]:
+    def _restore_waiting(self, waiting: list[Job | Exception]) -> Iterator[Restoration | Exception]:
         """Yield the results of the waiting photos, their crops restored in shared batches."""
-        jobs = [job for job in waiting if isinstance(job, _Job)]
+        jobs = [job for job in waiting if isinstance(job, Job)]
         shared = _attempt(self._restore_crops, jobs)
         done = 0
         for job in waiting:
@@ -182,19 +175,19 @@ class FaceRestorer:
                 yield _attempt(self._compose, job, shared[done : done + len(job.crops)])
                 done += len(job.crops)
 
-    def _restore_alone(self, job: _Job) -> Restoration:
+    def _restore_alone(self, job: Job) -> Restoration:
         return self._compose(job, self._restore_crops([job]))
 
     @property
     def _batch_faces(self) -> int:
         return CPU_BATCH_FACES if torch.device(self.device).type == "cpu" else _GPU_BATCH_FACES
 
-    def _find_faces(self, photo: Photo, options: RestoreOptions) -> _Job:
+    def _find_faces(self, photo: Photo, options: RestoreOptions) -> Job:
         """Find and cut out the photo's faces; with `aligned`, the whole photo is the one crop."""
         height, width = photo.rgb.shape[:2]
         size_wh = options.output_size_wh(width, height)
         photo = prepared(photo, options)
-        job = _Job(photo, options, size_wh)
+        job = Job(photo, options, size_wh)
         with job.clock("detection"):
             if options.aligned:
                 if height != width:
@@ -211,7 +204,7 @@ class FaceRestorer:
             job.crops = [self.align(photo.rgb, face, self.face_size_px) for face in job.faces]
         return job
 
-    def _restore_crops(self, jobs: list[_Job]) -> list[ImageU8]:
+    def _restore_crops(self, jobs: list[Job]) -> list[ImageU8]:
         """Return the restored crops of all jobs, in order, run in batches.
 
         The time is divided among the jobs in proportion to their faces.
@@ -236,7 +229,7 @@ class FaceRestorer:
             job.clock.seconds["restoration"] = seconds * len(job.crops) / max(1, len(crops))
         return restored
 
-    def _compose(self, job: _Job, restored: list[ImageU8]) -> Restoration:
+    def _compose(self, job: Job, restored: list[ImageU8]) -> Restoration:
         """Paste the restored crops into the photo, at the size that was asked for."""
         photo, options, clock = job.photo, job.options, job.clock
         pixels = [crop.pixels for crop in job.crops]
@@ -276,7 +269,7 @@ class FaceRestorer:
             blends=blends,
         )
 
-    def _enlarge(self, job: _Job) -> ImageU8:
+    def _enlarge(self, job: Job) -> ImageU8:
         if job.enlarged is not None:
             return job.enlarged
         rgb, background = job.photo.rgb, job.options.background
@@ -286,7 +279,7 @@ class FaceRestorer:
         return images.keep_gray(enlarged, rgb) if job.options.keep_gray else enlarged
 
     def _paste(
-        self, canvas: ImageU8, job: _Job, restored: list[ImageU8], blends: list[float]
+        self, canvas: ImageU8, job: Job, restored: list[ImageU8], blends: list[float]
     ) -> None:
         if not any(blends):
             return
@@ -298,42 +291,6 @@ class FaceRestorer:
         ]
         enlarged = job.options.background != "none" or job.enlarged is not None
         self.paste(canvas, job.photo.rgb, faces, blend=1, enlarged=enlarged)
-
-
-class _Clock:
-    """Measures how many seconds each named stage takes."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
-
-
-@dataclass
-class _Job:
-    """A photo on its way through the pipeline."""
-
-    photo: Photo
-    options: RestoreOptions
-    size_wh: tuple[int, int]
-    """Of the result."""
-    enlarged: ImageU8 | None = None
-    faces: list[Face] = field(default_factory=list)
-    left_alone: list[LeftAlone] = field(default_factory=list)
-    crops: list[Crop] = field(default_factory=list)
-    clock: _Clock = field(default_factory=_Clock)
-
-
-def _is_batch_full(waiting: list[_Job | Exception], batch_faces: int) -> bool:
-    """Return whether a batch is full, or the photos that wait for it take much memory."""
-    jobs = [job for job in waiting if isinstance(job, _Job)]
-    pixels = sum(job.photo.rgb.shape[0] * job.photo.rgb.shape[1] for job in jobs)
-    faces = sum(len(job.crops) for job in jobs)
-    return faces >= batch_faces or pixels >= _WAITING_MEGAPIXELS * 1e6
 
 
 def _attempt(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | Exception:

@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfpgan_core.detect",),
     ("gfpgan_core.choose", "gfpgan_core.align", "gfpgan_core.masks", "gfpgan_core.damage"),
     ("gfpgan_core.paste", "gfpgan_core.background"),
-    ("gfpgan_core.result",),
+    ("gfpgan_core.result", "gfpgan_core.job"),
     ("gfpgan_core.pipeline",),
     ("gfpgan_core.loading",),
     ("gfpgan_core.batch", "gfpgan_core.video"),
