@@ -34,7 +34,7 @@ from gfpgan_core.weights.load import load, load_file
 upstream_clean = pytest.importorskip("gfpgan.archs.gfpganv1_clean_arch")
 spandrel = pytest.importorskip("spandrel", reason="needs spandrel")
 
-_ALIKE = 1e-4  # of -1..1, a hundredth of a grey level
+_ALIKE = 1e-4  # of -1..1, a hundredth of a gray level
 _FULL_SIZE = bool(os.environ.get("GFPGAN_TEST_FULL_SIZE"))
 
 

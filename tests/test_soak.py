@@ -13,7 +13,8 @@ import pytest
 from cog_server import data_url, encoded
 
 from gfpgan_core.images import ImageU8
-from scripts.soak import Case, Server, Soak, make_plan, report
+from scripts.soak import Server, Soak, report
+from scripts.soak_cases import Case, make_plan
 
 _PICTURE: ImageU8 = np.full((20, 20, 3), (10, 90, 200), np.uint8)
 

@@ -137,12 +137,12 @@ def with_elements(count: int, *, shared: bool = False) -> bytes:
 
 
 def _costly_profiles() -> Iterator[tuple[str, bytes]]:
-    grey = Image.new("RGB", (64, 64), (90, 90, 90))
+    gray = Image.new("RGB", (64, 64), (90, 90, 90))
     for name, profile in {
         "profile-of-8000-elements": with_elements(8000),
         "profile-of-one-element-100000-times": with_elements(100_000, shared=True),
     }.items():
-        yield name, _saved(grey, "TIFF", icc_profile=profile)
+        yield name, _saved(gray, "TIFF", icc_profile=profile)
 
 
 def _tar(members: dict[str, bytes], **options: Any) -> bytes:
