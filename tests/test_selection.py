@@ -18,7 +18,7 @@ from gfpgan_core.images import ImageU8
 from train.config import LossConfig
 from train.dataset import Sample
 from train.discriminators import ComponentDiscriminator
-from train.likeness import load_face_descriptor
+from train.face_descriptor import load_face_descriptor
 from train.loop import train
 from train.metrics import frechet_distance, load_patch_features
 from train.separation import discriminator_auc, roc_auc

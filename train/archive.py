@@ -42,7 +42,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-# Of archives that are not read: what they are called in the refusal.
+# Archives that are not read, by their first bytes: their names for the error text.
 _REFUSED = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a RAR archive",
@@ -96,12 +96,13 @@ class Allowance:
 
 @contextmanager
 def opened(archive: Path, allowance: Allowance) -> Iterator[Iterator[Member]]:
-    """Give the members of an archive; its kind is told by its content, not by its name.
+    """Yield the members of an archive; its kind is recognized by its content, not by its name.
 
     Each member can be opened until the next is asked for.
 
     Raises:
-        InputError: no archive, or out of bounds. Whatever Python's readers raise of a damaged one.
+        InputError: no archive, or out of bounds.
+        Exception: Python's own, of any kind, for a damaged archive.
     """
     with archive.open("rb") as file:
         start = file.read(_BLOCK_BYTES)

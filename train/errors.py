@@ -1,4 +1,4 @@
-"""What stops a training; `gfpgan_core.errors` has the errors of its input."""
+"""Errors that stop a training; those of its input are in `gfpgan_core.errors`."""
 
 
 class TrainingError(RuntimeError):

@@ -23,9 +23,9 @@ from gfpgan_core.formats import HEAD_BYTES, kind_of
 _logger = logging.getLogger(__name__)
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# What our own programs write beside faces.
+# Files that `prepare_faces` writes beside the faces.
 _OWN_FILES = ("components.json", "prepared.jsonl")
-# What damaged and encrypted archives make the standard library's readers raise.
+# Errors that the standard library raises for damaged and encrypted archives.
 _UNREADABLE = (
     OSError,
     KeyError,

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gfpgan_core.weights.download import is_present
 from gfpgan_core.weights.releases import ARCFACE
+from train.face_descriptor import FaceDescriptor, load_face_descriptor
 from train.features import IdentityFeatures, load_identity
-from train.likeness import FaceDescriptor, load_face_descriptor
 from train.pretrained import hub_file, packaged_file, read_if_there
 
 if TYPE_CHECKING:

@@ -36,7 +36,10 @@ def component_discriminators(config: TrainConfig) -> dict[str, ComponentDiscrimi
 
 
 def parameter_counts(config: TrainConfig) -> dict[str, int]:
-    """Return the learnable values of each network of a run, by name; nothing is allocated."""
+    """Return the learnable values of each network of a run, by name; nothing is allocated.
+
+    But for the projected discriminator, whose size follows from the features that it loads.
+    """
     is_prior = config.objective == "prior"
     with torch.device("meta"):
         generator = StyleGAN2Decoder if is_prior else GFPGAN

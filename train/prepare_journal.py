@@ -66,7 +66,7 @@ class Journal:
         return len(self._by_content[entry.sha256]) > 1
 
     def add(self, entry: Entry) -> None:
-        """Write an entry, in the place of an earlier one of its source.
+        """Append an entry; it replaces an earlier one of the same source.
 
         Raises:
             InputError: it can't be written.
@@ -98,7 +98,7 @@ class Journal:
 
 
 def _entry_of(line: str) -> Entry | None:
-    """None of a line that was cut off."""
+    """Return a line's entry; None for a line that was cut off."""
     try:
         return Entry(**json.loads(line))
     except (ValueError, TypeError, RecursionError):

@@ -41,10 +41,10 @@ class Unpacked:
 def unpack_images(archive: Path, destination: Path) -> Unpacked:
     """Write the image files of a zip or tar below `destination`.
 
-    What is an image is told by its content. Other files, hidden ones and macOS's doubles are
-    passed over, and counted in the log. Sizes are counted while writing: what the archive says of
-    itself isn't trusted. The files get plain names of ours, numbered: theirs may be of any length
-    and encoding.
+    Images are recognized by their content. Other files, hidden ones and macOS's doubles are passed
+    over, and counted in the log. Sizes are counted while writing: those that the archive states
+    aren't trusted. The files get numbered names in plain ASCII: those in the archive may be of any
+    length and encoding.
 
     Raises:
         InputError: no archive, damaged, encrypted, or one that holds links, names that lead

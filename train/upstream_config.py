@@ -28,7 +28,7 @@ _MISSING = object()
 
 @dataclass
 class Translation:
-    """Our values, and a line on each of theirs."""
+    """Values of our configuration, and a line of report on each of upstream's."""
 
     values: dict[str, Any] = field(default_factory=dict)
     """By our keys, such as `losses.pixel`."""
@@ -56,7 +56,7 @@ def load_upstream_config(path: Path, overrides: list[str]) -> tuple[TrainConfig,
     """Return our configuration for a file of upstream's, and a line on each of its keys.
 
     Raises:
-        InputError: unreadable, or it asks for what there isn't here: the key is named.
+        InputError: unreadable, or a value that isn't supported here: the key is named.
     """
     options = read_yaml(path)
     if not isinstance(options, dict) or "network_g" not in options:
@@ -76,7 +76,7 @@ def translate(options: dict[str, Any]) -> Translation:
     """Return the translation of upstream's options.
 
     Raises:
-        InputError: a value that can't be had here, or a missing one; the key is named.
+        InputError: a value that isn't supported here, or a missing one; the key is named.
     """
     given = dict(_flat(options))
     result = Translation(dict(WHERE_ABSENT))
@@ -106,7 +106,7 @@ def _flat(options: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _translate_key(key: str, given: dict[str, Any], result: Translation) -> None:
-    """Take a key that stands for itself out of `given`, and translate it."""
+    """Translate a key whose meaning depends on no other one; remove it from `given`."""
     if key in FIXED:
         if given[key] not in FIXED[key]:
             allowed = " or ".join(str(value) for value in FIXED[key])
@@ -145,7 +145,7 @@ def _number(given: dict[str, Any], key: str, default: float) -> float:
 def _put_batch(given: dict[str, Any], result: Translation) -> None:
     """Put the batch of all processes together, and the averaging, which upstream counts in steps.
 
-    `num_gpu: auto` is taken as the four of the official training.
+    `num_gpu: auto` counts as four, as in the official training.
     """
     key = "datasets.train.batch_size_per_gpu"
     each = _number(given, key, 0)
@@ -176,7 +176,7 @@ def _check_rates(given: dict[str, Any], result: Translation) -> None:
 
 
 def _put_adam(result: Translation) -> None:
-    """Put what upstream's code has, and no file of its can change."""
+    """Put Adam's settings that are fixed in upstream's code."""
     result.put("(built in) Adam", "beta1 0 of the generator", "adam_beta1", 0.0)
     key = "discriminators.component_adam_beta1"
     result.put("(built in) Adam", "beta1 0.9 of the components", key, 0.9)

@@ -1,8 +1,9 @@
-"""The process that restores: `python -m gfpgan_core.batch.child`, told what to do on its stdin.
+"""The process that restores photos: `python -m gfpgan_core.batch.child`, driven over its pipes.
 
-Its first line is the settings; each further line is a list of photos.
-It answers on stdout with a line for each event: `ready`, `begun`, a photo's `row`, `end` of the
-list. A photo that kills it takes nobody else along: the process that started it goes on.
+The first line of its stdin is the settings as JSON, each further line a list of photos. On stdout
+it writes one line of JSON for each event: `ready` or `refused`, and for each list `begun` and `row`
+of each photo, then `end` or `stop`. A photo that crashes it does not stop the process that started
+it.
 """
 
 from __future__ import annotations
@@ -29,45 +30,45 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Return 0 when there is nothing more to do."""
-    answers = _own_stdout()
+    """Return the exit status: 0 at the end of stdin, 1 where the networks or the disk fail."""
+    events = _events_on_stdout()
     lines = iter(sys.stdin.readline, "")
     try:
-        child = _Child(Settings.from_json(next(lines)), answers)
+        child = _Child(Settings.from_json(next(lines)), events)
     except (InputError, WeightsError) as error:
-        _say(answers, event="refused", error=str(error))
+        _report(events, event="refused", error=str(error))
         return 1
-    _say(answers, event="ready")
+    _report(events, event="ready")
     for line in lines:
         try:
             child.restore(json.loads(line))
         except _UnwritableError as error:
-            _say(answers, event="stop", error=str(error))
+            _report(events, event="stop", error=str(error))
             return 1
-        _say(answers, event="end")
+        _report(events, event="end")
     return 0
 
 
 class _UnwritableError(Exception):
-    """The folder of results takes no more files: that is of the disk, not of a photo."""
+    """The folder of results takes no more files: no fault of a photo."""
 
 
-def _own_stdout() -> TextIO:
-    """Return the stream of answers; whatever else prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _events_on_stdout() -> TextIO:
+    """Return a stream of events on stdout, and redirect all other output to stderr."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return answers
+    return events
 
 
-def _say(answers: TextIO, **values: Any) -> None:
-    answers.write(json.dumps(values) + "\n")
-    answers.flush()
+def _report(events: TextIO, **values: Any) -> None:
+    events.write(json.dumps(values) + "\n")
+    events.flush()
 
 
 class _Child:
-    def __init__(self, settings: Settings, answers: TextIO) -> None:
+    def __init__(self, settings: Settings, events: TextIO) -> None:
         self._settings = settings
-        self._answers = answers
+        self._events = events
         self._restorer = load_restorer(
             settings.version,
             settings.weights,
@@ -79,19 +80,19 @@ class _Child:
         )
 
     def restore(self, photos: list[dict[str, Any]]) -> None:
-        """Restore photos, one while the one before is encoded and written."""
+        """Restore photos; encode and write each while the next one is restored."""
         results = self._restorer.restore_many(self._paths(photos), self._settings.options)
         write_behind(zip(photos, results, strict=True), lambda pair: self._save(*pair))
 
     def _paths(self, photos: list[dict[str, Any]]) -> Iterator[Path]:
         for photo in photos:
             photo["started"] = time.time()
-            _say(self._answers, event="begun", id=photo["id"])
+            _report(self._events, event="begun", id=photo["id"])
             try:
                 yield _local_path(photo)
             except InputError as error:
                 photo["problem"] = str(error)
-                yield Path(photo["folder"])  # no photo
+                yield Path(photo["folder"])  # can't be read; `_save` reports the problem
 
     def _save(self, photo: dict[str, Any], result: Restoration | Exception) -> None:
         row: dict[str, Any] = {}
@@ -119,7 +120,7 @@ class _Child:
         row |= {"seconds": round(finished - photo["started"], 4), "finished": round(finished, 3)}
         if "fetched" in photo:
             Path(photo["fetched"]).unlink(missing_ok=True)
-        _say(self._answers, event="row", id=photo["id"], row=row)
+        _report(self._events, event="row", id=photo["id"], row=row)
 
 
 def _local_path(photo: dict[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""Shards on this machine: several workers, each with a process of its own."""
+"""Run shards on this machine, by several workers with a process each."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def run_here(
 ) -> None:
     """Run shards by `workers` processes; on an error or Ctrl-C all of them end.
 
-    `on_row` is told of each photo that is done, `on_shard` of each shard and how many photos of it
-    were restored just now.
+    `on_row` is called with the row of each photo, `on_shard` with each shard's number and how many
+    photos of it this run did.
 
     Raises:
         InputError: the manifest can't be read, results can't be written, or another process works

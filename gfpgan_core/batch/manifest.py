@@ -36,11 +36,11 @@ class Item:
     bytes: int
     """-1: not known."""
     etag: str
-    """What changes when the photo does: size and time of a local file, a bucket's own."""
+    """Changes when the photo does: size and time of a local file or of an object in a bucket."""
 
 
 def id_of(uri: str) -> int:
-    """Return the number of a photo: the same in every manifest that names it so."""
+    """Return the id of a photo: 63 bits of the hash of its uri, the same in every manifest."""
     return int.from_bytes(hashlib.blake2b(uri.encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -249,7 +249,7 @@ _EXTENSIONS = frozenset(suffix.lstrip(".") for suffix in SUFFIXES)
 
 
 def local_etag(path: str) -> tuple[int, str]:
-    """Return a local file's size in bytes and what changes when the file does.
+    """Return a local file's size in bytes and its etag, which changes when the file does.
 
     Raises:
         OSError: there is no such file.

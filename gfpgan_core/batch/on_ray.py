@@ -1,4 +1,4 @@
-"""Shards on a Ray cluster, or on a local Ray of their own."""
+"""Run shards on a Ray cluster, or on a Ray that is started on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpgan_core.batch.packages import python_path, require
 from gfpgan_core.batch.worker import Job, Worker
 from gfpgan_core.errors import InputError
 
-# A shard whose worker was killed is begun again this often: it goes on where it was.
+# How often Ray starts a killed worker again; its shard continues from the journal.
 _SHARD_RETRIES = 100
 
 
@@ -41,7 +41,7 @@ def _start(ray: Any, address: str) -> None:
             log_to_driver=False,
             configure_logging=False,
         )
-    except Exception as error:  # Ray's own are of no common kind
+    except Exception as error:  # Ray's errors have no common base
         ray.shutdown()
         where = f"found at {address}" if address else "started on this machine"
         raise InputError(
@@ -59,20 +59,20 @@ def run_on_ray(
     gpus_per_worker: float = 0.0,
     on_shard: Callable[[int, int], None] = lambda shard, photos: None,
 ) -> None:
-    """Run shards by an actor pool; manifest and results lie where every node sees them.
+    """Run shards by a pool of actors. Every node must see the manifest and the folder of results.
 
     Args:
         job: What is restored, and how.
-        shards: Which.
-        workers: Processes that restore, at most.
-        address: Of a cluster; empty: one of this machine's own, which ends with the work.
+        shards: Their numbers.
+        workers: The largest number of actors.
+        address: Of a cluster; empty: Ray is started on this machine, and stopped at the end.
         gpus_per_worker: GPUs, or parts of one, that each worker takes.
-        on_shard: Told of each shard that is done, and how many photos it restored just now.
+        on_shard: Called with each finished shard's number, and how many photos of it this run did.
 
     Raises:
         InputError: ray isn't installed, can't be started, or there is none at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send reports
     ray = require("ray")
     data = require("ray.data")
     _start(ray, address)

@@ -1,4 +1,4 @@
-"""What a batch's processes import: optional packages, and this one."""
+"""Import optional packages, and let other processes import this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that restores photos, seen from the one that started it."""
+"""Start, feed, watch and kill the process that restores photos."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gfpgan_core.errors import WeightsError
 
 
 class ProcessDiedError(Exception):
-    """The process that restores has died, or gives no sign of life."""
+    """The process that restores photos died, or reported nothing for too long."""
 
 
 class RestoringProcess:
-    """`gfpgan_core.batch.child`, and what it says."""
+    """A running `gfpgan_core.batch.child`, and the events that it reports."""
 
     def __init__(self, settings: Settings, timeout_s: float) -> None:
-        """Start it; it loads the networks while this process goes on.
+        """Start the process; it loads the networks in the background.
 
         Args:
-            settings: What it restores with.
-            timeout_s: After so many seconds without a word it counts as dead.
+            settings: The networks, and what is done with each photo.
+            timeout_s: After this time without an event the process counts as dead.
         """
         self._timeout_s = timeout_s
         self._is_ready = self._is_silent = False
@@ -41,17 +41,17 @@ class RestoringProcess:
             stdout=subprocess.PIPE,
             env=os.environ | own,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the one that keeps count
+            start_new_session=True,  # Ctrl-C is handled by the parent
         )
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._write(settings.to_json())
 
     def restore(self, photos: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield what it says while it restores photos: see `gfpgan_core.batch.child`.
+        """Send photos to the process; yield its events: see `gfpgan_core.batch.child`.
 
         Raises:
-            ProcessDiedError: it died.
+            ProcessDiedError: the process died, or reported nothing for `timeout_s`.
             WeightsError: it can't load the networks.
         """
         if not self._is_ready:
@@ -64,24 +64,24 @@ class RestoringProcess:
             yield event
 
     def end(self) -> str:
-        """Kill it, if it lives; return what it died of."""
+        """Kill the process if it is alive; return how it ended, such as `signal 9`."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         status = self._popen.wait()
         if self._is_silent:
-            return f"no sign of life for {self._timeout_s:g} s"
+            return f"no event for {self._timeout_s:g} s"
         return f"signal {-status}" if status < 0 else f"status {status}"
 
     def _listen(self) -> None:
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
-            with contextlib.suppress(ValueError):  # a line that its death cut off
+            with contextlib.suppress(ValueError):  # a line that was cut off when it died
                 self._events.put(json.loads(line))
         self._events.put(None)
 
     def _write(self, line: str) -> None:
         assert self._popen.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died, as the next event tells
+        with contextlib.suppress(BrokenPipeError):  # it died: reading the next event raises
             self._popen.stdin.write(line + "\n")
             self._popen.stdin.flush()
 

@@ -1,4 +1,4 @@
-"""What became of each photo: a journal while a shard runs, a Parquet file when it is done."""
+"""The outcome of each photo: a journal while a shard runs, a Parquet file when it is done."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ JOURNAL = "rows.jsonl"
 ROWS = "rows.parquet"
 SUCCESS = "_SUCCESS"
 FETCHED_PREFIX = ".fetched_"
-"""Of a bucket's photo, while it is restored."""
+"""Prefix of the local copy of a bucket's photo, which is removed once the photo is restored."""
 _LOCK = ".lock"
 _RESULT = re.compile(rf"\d+\.({'|'.join(WRITABLE)})")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One photo. `failed`: a clear error; `poison`: it killed its process, twice."""
+    """The outcome of one photo. `failed`: an error; `poison`: the process died of it, twice."""
 
     id: int
     uri: str
@@ -37,7 +37,7 @@ class Row:
     """The result's name in the shard's folder."""
     faces: int = 0
     seconds: float = 0.0
-    """From its decoding to its file, some of it beside other photos'."""
+    """From the start of its decoding to its written file; photos overlap."""
     sha256: str = ""
     """Of the result's file."""
     error: str = ""
@@ -53,10 +53,10 @@ def shard_folder(run: Path, shard: int) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a shard's folder: no other process works in it meanwhile. It is made, and swept.
+    """Make a shard's folder, lock it, and remove the partial files of killed processes.
 
     Raises:
-        InputError: another process holds it, or it can't be made.
+        InputError: another process has the lock, or the folder can't be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class Journal:
-    """Rows and begun photos of a shard in work, a line each; what was written survives a kill."""
+    """Append a line for each photo that is begun or done; the lines survive a kill."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
@@ -102,11 +102,11 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         assert self._file is not None
-        with contextlib.suppress(OSError):  # a line that didn't fit; the error of it is known
+        with contextlib.suppress(OSError):  # of a line that didn't fit: it was reported
             self._file.close()
 
     def begun(self, photo: int, *, alone: bool) -> None:
-        """Note that a photo was handed to the process that restores.
+        """Record that a photo was sent to the process that restores.
 
         Raises:
             InputError: it can't be written.
@@ -114,7 +114,7 @@ class Journal:
         self._write({"begun": photo, "alone": alone})
 
     def row(self, row: Row) -> None:
-        """Note what became of a photo.
+        """Record the outcome of a photo.
 
         Raises:
             InputError: it can't be written.
@@ -135,7 +135,7 @@ class Journal:
 
 @dataclass
 class Past:
-    """What earlier runs left in a shard."""
+    """What earlier runs recorded in a shard."""
 
     rows: dict[int, Row]
     begun: dict[int, int]
@@ -145,7 +145,7 @@ class Past:
 
 
 def past_of(folder: Path) -> Past:
-    """Return what is known of a shard's photos: the last row of each, and what never ended.
+    """Return what earlier runs recorded: the last row of each photo, and photos without one.
 
     Raises:
         InputError: its rows can't be read.
@@ -194,10 +194,10 @@ def _finished_rows(folder: Path) -> Iterator[Row]:
 
 
 def reopen(folder: Path) -> None:
-    """Say that a shard isn't done any more: its results are about to change.
+    """Mark a shard as unfinished, because its results are about to change.
 
     Raises:
-        InputError: that can't be said.
+        InputError: the mark can't be removed.
     """
     try:
         (folder / SUCCESS).unlink(missing_ok=True)
@@ -206,10 +206,10 @@ def reopen(folder: Path) -> None:
 
 
 def finish(folder: Path, rows: list[Row]) -> None:
-    """Write a shard's rows, by id, and say that all of it is done.
+    """Write a shard's rows, ordered by id, and mark the shard as done.
 
-    The journal goes, and so do results that no row names: of photos that changed and now fail, or
-    have another format.
+    Remove the journal, and results that no row names: of photos that changed and now fail, or have
+    another format.
 
     Raises:
         InputError: they can't be written.

@@ -1,4 +1,4 @@
-"""How all photos of a batch are restored."""
+"""The settings of a batch, and the key that its results are stored under."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.weights.folders import weights_sha256
 from gfpgan_core.weights.releases import RELEASES, SHIPPED
 
-# What the pixels hardly depend on: results of one device are results of the others.
+# Pixels hardly depend on these: the results of one device are taken for those of another.
 _NOT_IN_KEY = ("weights", "device", "backend", "threads")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The network, and what is done with each photo."""
+    """The networks, and what is done with each photo."""
 
     version: str = "compact"
     weights: str = ""

@@ -1,4 +1,4 @@
-"""What a batch has done so far, read from its rows; nothing runs it but the file system."""
+"""The progress of a batch, read from the files in its folder alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gfpgan_core.batch.rows import Row, is_done, past_of
 from gfpgan_core.errors import InputError
 
 SETTINGS = "settings.json"
-"""In the folder of a run: what it restores with, and the manifest's path."""
+"""File in the folder of a run, with its settings and the manifest's path."""
 
 _SLOWEST = 5
 _RECENT_S = 300.0
@@ -29,7 +29,7 @@ STATUSES = ("restored", "failed", "poison")
 
 @dataclass
 class Status:
-    """A run in numbers. Seconds since 1970 are UTC."""
+    """The figures of a run. Times are seconds since 1970, UTC."""
 
     total: int
     """Photos in the manifest."""
@@ -54,26 +54,26 @@ class Status:
         return self.counts.total()
 
     def photos_per_s(self) -> float:
-        """Return the pace over the last five minutes of work."""
+        """Return the rate over the last five minutes of work."""
         recent = [moment for moment in self.finished if moment >= self.finished[-1] - _RECENT_S]
         seconds = recent[-1] - recent[0] if recent else 0.0
         return (len(recent) - 1) / seconds if seconds > 0 else 0.0
 
     def seconds_left(self) -> float | None:
-        """Return the time left at that pace; None where there is none yet."""
-        pace = self.photos_per_s()
-        return (self.total - self.done) / pace if pace else None
+        """Return the time left at the rate of `photos_per_s`; None where there is none yet."""
+        rate = self.photos_per_s()
+        return (self.total - self.done) / rate if rate else None
 
     def lines(self) -> list[str]:
-        """Return the status for people."""
+        """Return the status as lines of text."""
         counts = ", ".join(
             f"{self.counts[name]} {name}" for name in ("restored", "failed", "poison")
         )
-        pace = self.photos_per_s()
+        rate = self.photos_per_s()
         faces = self.faces / self.done if self.done else 0.0
         lines = [
             f"{self.done} of {self.total} photos: {counts}; {self.shards_done} shards done",
-            f"{pace:.2f} photos/s, {pace * faces:.2f} faces/s; {_time_left(self.seconds_left())}",
+            f"{rate:.2f} photos/s, {rate * faces:.2f} faces/s; {_time_left(self.seconds_left())}",
         ]
         if self.not_named:
             lines.append(f"{self.not_named} more photos that this manifest does not name")
@@ -140,7 +140,7 @@ def _are_in(named: NDArray[np.int64], rows: list[Row]) -> list[Row]:
 
 
 def _cause(error: str) -> str:
-    """Return an error without the name of the photo and without numbers, so that like meet like."""
+    """Return an error without the photo's name and numbers, to count equal causes together."""
     without_name = re.sub(r"^\S*[/\\]\S+ ", "", error)
     return re.sub(r"\d+", "N", without_name)[:120]
 

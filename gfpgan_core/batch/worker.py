@@ -1,4 +1,4 @@
-"""One shard at a time: a process that restores, and one that watches it and keeps count."""
+"""Restore shards one by one, in a process that is watched and started again when it dies."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from gfpgan_core.batch.settings import Settings
 from gfpgan_core.errors import InputError
 
 PHOTO_TIMEOUT_S = 1800.0
-"""After so long without a sign of life a process counts as dead."""
+"""After this time without an event a process counts as dead."""
 
 # A photo that was alone in its process when that died, this often, is poison.
 _DEATHS_ALONE = 2
 
-# Processes in a row that die before their first photo: it is not a photo's fault.
+# So many processes in a row that die before their first photo: no photo is the cause.
 _MAX_EARLY_DEATHS = 10
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be restored, how, and where to."""
+    """What is restored, how, and where the results go."""
 
     settings: Settings
     manifest: Path
@@ -59,7 +59,9 @@ class Worker:
         self._timeout_s = photo_timeout_s
         self._process: RestoringProcess | None = None
         self._is_stopped = False
-        self._lock = threading.Lock()  # of the two above, which `stop` changes in another thread
+        self._lock = (
+            threading.Lock()
+        )  # guards the two above, which `stop` changes from another thread
 
     def __enter__(self) -> Worker:
         """Return itself; the process is started by the first photo."""
@@ -76,9 +78,9 @@ class Worker:
         self._end_process()
 
     def run_shard(self, shard: int, on_row: Callable[[Row], None] = lambda row: None) -> int:
-        """Restore what isn't done of a shard, from 0; return how many photos that were.
+        """Restore the photos of a shard that aren't done; return how many they were.
 
-        `on_row` is told of each photo that is done.
+        `shard` counts from 0. `on_row` is called with the row of each photo.
 
         Raises:
             InputError: the manifest can't be read, results can't be written, or another process
@@ -108,8 +110,8 @@ class Worker:
     def _rows(self, todo: list[Item], folder: Path, journal: Journal, past: Past) -> Iterator[Row]:
         """Yield a row for each photo, as they are done.
 
-        Those that were in a process when it died come first, each alone: what one of them does is
-        not laid to another.
+        Photos that a process died with come first, each alone in its process, so that the one that
+        causes it is found.
         """
         left = {item.id: item for item in todo}
         early_deaths = 0
@@ -146,7 +148,7 @@ class Worker:
             return self._process
 
     def _end_process(self) -> str:
-        """Return what the process died of."""
+        """End the process; return how it ended."""
         with self._lock:
             process, self._process = self._process, None
         return process.end() if process else ""
@@ -170,7 +172,7 @@ def _poison(item: Item, times: int) -> Row:
 
 @dataclass
 class _Batch:
-    """Photos that one process restores in a row, one of them decoded while another is restored."""
+    """Photos that one process restores in a row."""
 
     items: list[Item]
     folder: Path
@@ -179,7 +181,7 @@ class _Batch:
     has_begun: bool = False
 
     def rows(self, process: RestoringProcess) -> Iterator[Row]:
-        """Yield the rows of the photos; what is begun is noted in the journal first.
+        """Yield the rows of the photos; record each photo in the journal before it is restored.
 
         Raises:
             ProcessDiedError: the process died.

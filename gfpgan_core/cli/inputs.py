@@ -17,7 +17,7 @@ from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, SUFFIXES, ki
 # A file of such a name is meant as a photo, whatever is in it: it fails rather than is passed over.
 _PHOTO_SUFFIXES = (
     *(*SUFFIXES, *RAW_SUFFIXES),
-    *(".avif", ".cr3", ".heic", ".heif", ".jp2", ".jxl", ".orf", ".raf"),
+    *(".cr3", ".jp2", ".jxl", ".orf", ".raf"),
 )
 
 # Folders that systems fill with thumbnails or deleted files.

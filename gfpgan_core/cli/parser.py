@@ -30,15 +30,11 @@ def _fetchable(name: str) -> str:
     return name
 
 
-def _scale(text: str) -> float | str:
+def _number_or_auto(text: str) -> float | str:
     try:
         return text if text == "auto" else float(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
-
-
-def _blend(text: str) -> float | str:
-    return _scale(text)  # a share, or auto
 
 
 def _box(text: str) -> list[float]:
@@ -151,7 +147,12 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
     add("--crf", type=float, default=18.0, help="quality of H.264, 0 (lossless) to 51; default: 18")
     _add_networks(parser)
     _add_picture(parser, scale="1")
-    add("--blend", type=_blend, default=1.0, help="0: faces unchanged, 1 (default): restored")
+    add(
+        "--blend",
+        type=_number_or_auto,
+        default=1.0,
+        help="0: faces unchanged, 1 (default): restored",
+    )
     _add_faces(parser, "all (default), largest, or center")
     add("--keep-gps", action="store_true", help="leave in the result where a video was taken")
 
@@ -163,7 +164,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     _add_picture(parser, scale="auto")
     add(
         "--blend",
-        type=_blend,
+        type=_number_or_auto,
         default=1.0,
         help="0: faces unchanged, 1 (default): restored; auto: as much as each face's damage asks",
     )
@@ -208,8 +209,8 @@ def _add_picture(parser: argparse.ArgumentParser, scale: str) -> None:
     add = parser.add_argument
     add(
         "--scale",
-        type=_scale,
-        default=_scale(scale),
+        type=_number_or_auto,
+        default=_number_or_auto(scale),
         help=f"{MIN_SCALE:g} to {MAX_SCALE:g}; auto: the largest up to 2 that fits; default:"
         f" {scale}",
     )

@@ -1,4 +1,7 @@
-"""Report a run: a line for each photo and one for all, as text or JSON, whatever the streams do."""
+"""Report a run: a line for each photo and one for all, as text or JSON.
+
+A broken output stream doesn't end the run.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,9 @@ def _escaped(character: str) -> str:
 
 
 class Stream:
-    """A text stream that never ends the run: it escapes what it can't encode; an error mutes it.
+    """A text stream that escapes what it can't encode, and is silent after an error.
 
-    A closed pipe or a full disk under a log loses the log, not the photos.
+    A closed pipe, or a full disk under a log, loses the log and not the photos.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -84,7 +87,7 @@ class Stream:
         return self._stream is not None and self._stream.isatty()
 
     def _give_up(self) -> None:
-        """Let what is still buffered go nowhere: else Python complains when it exits."""
+        """Redirect the stream to the null device: else Python fails to flush it at exit."""
         assert self._stream is not None
         with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -106,7 +109,7 @@ class Tally:
 
     @property
     def not_tried(self) -> int:
-        """Return how many photos the run did not come to."""
+        """Return how many photos the run did not reach."""
         return self.photos - self.restored - self.failed
 
     def __str__(self) -> str:
@@ -162,7 +165,7 @@ class Report:
         self._line(text, self.errors)
 
     def page(self, path: Path) -> None:
-        """Say where the page is that shows the run."""
+        """Write the path of the page that shows the run."""
         self._line(f"report: {path}", self.output)
 
     def closing(self) -> None:
@@ -256,11 +259,11 @@ class JsonReport(Report):
         self._photo_line(json.dumps({"input": str(source), "error": text}), self.output)
 
     def page(self, path: Path) -> None:
-        """Say where the page is that shows the run."""
+        """Write the path of the page that shows the run."""
         self._line(json.dumps({"report": str(path)}), self.output)
 
     def closing(self) -> None:
-        """Give the numbers of the run."""
+        """Write the counts of the whole run as a line of JSON."""
         tally = self.tally
         counts = {"restored": tally.restored, "failed": tally.failed, "not_tried": tally.not_tried}
         line = json.dumps({**counts, "passed_over": dict(tally.passed_over)})

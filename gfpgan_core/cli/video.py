@@ -77,7 +77,7 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
         output, settings, resume=options.resume, overwrite=options.overwrite
     ) as work:
         with _progress(found.frames, report) as on_frame:
-            outcome = _work_on(options, wanted, found, work, on_frame)
+            outcome = _restore_segments(options, wanted, found, work, on_frame)
         parts = [work.timed(number) for number in range(work.done())]
         try:
             with whole_file(output, replace=options.overwrite) as temporary:
@@ -85,11 +85,11 @@ def _restore(options: argparse.Namespace, report: Report) -> int:
         except FileExistsError as error:
             raise _in_the_way(output) from error
         work.drop_segments()
-    report.line(f"{source}: {_said(outcome)}, {time.monotonic() - started:.1f} s -> {output}")
+    report.line(f"{source}: {_summary(outcome)}, {time.monotonic() - started:.1f} s -> {output}")
     return 0
 
 
-def _work_on(
+def _restore_segments(
     options: argparse.Namespace,
     wanted: RestoreOptions,
     found: Video,
@@ -203,7 +203,7 @@ def _remarks(video: Video, options: RestoreOptions, left_out: list[str]) -> Iter
         yield f"left out, as the output can't hold it: {', '.join(left_out)}"
 
 
-def _said(outcome: Outcome) -> str:
+def _summary(outcome: Outcome) -> str:
     faces = len(outcome.tracks)
     followed = f"{faces} face{'s' * (faces != 1)} followed"
     return f"{outcome.frames} frames, {outcome.with_faces} with faces, {followed}"

@@ -39,10 +39,10 @@ def read_ahead(photos: Iterable[AnyPhoto], page: int) -> Iterator[Callable[[], P
 
 
 def as_photo(photo: AnyPhoto, page: int) -> Photo:
-    """Return a photo, decoded.
+    """Return the photo, decoded if it isn't; `page` is read of a file, from 1.
 
     Raises:
-        InputError: it can't be used.
+        InputError: it can't be read, or is an array of another shape or type.
     """
     if isinstance(photo, (str, Path)):
         return read(Path(photo), page=page)
@@ -57,7 +57,8 @@ def as_photo(photo: AnyPhoto, page: int) -> Photo:
 
 
 def prepared(photo: Photo, options: RestoreOptions) -> Photo:
-    """Return the photo ready to be resampled: hidden colors replaced, deinterlaced if asked for."""
+    """Return the photo ready to be resampled: deinterlaced if asked for, and with the colors of
+    transparent pixels replaced by their neighbors'."""
     rgb = photo.rgb
     if options.deinterlace:
         rgb = deinterlace(rgb)

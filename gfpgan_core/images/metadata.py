@@ -43,7 +43,7 @@ class Metadata:
     camera: Tags = field(default_factory=dict)
     gps: Tags = field(default_factory=dict)
     profile: str = ""
-    """That the pixels were converted from, to sRGB; empty where the file has none."""
+    """The color profile that the pixels were converted from, to sRGB; empty without one."""
 
     @property
     def taken(self) -> str:
@@ -58,7 +58,7 @@ class Metadata:
         return " ".join(str(self.main[tag]) for tag in tags if tag in self.main)
 
     def exif(self, *, keep_gps: bool = False) -> Image.Exif:
-        """Return the EXIF data for a result."""
+        """Return the EXIF data for a result; the place only with `keep_gps`."""
         exif = Image.Exif()
         for tag, value in self.main.items():
             exif[tag] = value
@@ -75,21 +75,21 @@ def metadata_of(image: Image.Image) -> Metadata:
     try:
         exif = image.getexif()
         groups = (
-            _sound(exif, _MAIN_TAGS, None),
-            _sound(exif.get_ifd(ExifTags.IFD.Exif), _CAMERA_TAGS, ExifTags.IFD.Exif),
-            _sound(exif.get_ifd(ExifTags.IFD.GPSInfo), _GPS_TAGS, ExifTags.IFD.GPSInfo),
+            _valid_tags(exif, _MAIN_TAGS, None),
+            _valid_tags(exif.get_ifd(ExifTags.IFD.Exif), _CAMERA_TAGS, ExifTags.IFD.Exif),
+            _valid_tags(exif.get_ifd(ExifTags.IFD.GPSInfo), _GPS_TAGS, ExifTags.IFD.GPSInfo),
         )
-    except Exception:  # broken EXIF data makes Pillow raise whatever there is
+    except Exception:  # broken EXIF data makes Pillow raise all kinds of errors
         return Metadata(profile=profile)
     return Metadata(*groups, profile)
 
 
-def _sound(tags: Any, wanted: tuple[int, ...], directory: int | None) -> dict[int, Any]:
+def _valid_tags(tags: Any, wanted: tuple[int, ...], directory: int | None) -> dict[int, Any]:
     found = {tag: _plain(tags[tag]) for tag in wanted if tag in tags}
     return {
         tag: value
         for tag, value in found.items()
-        if _is_sound(value) and _fits(tag, value, directory)
+        if _is_valid(value) and _fits(tag, value, directory)
     }
 
 
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
     return value.strip("\0 ") if isinstance(value, str) else value
 
 
-def _is_sound(value: Any) -> bool:
+def _is_valid(value: Any) -> bool:
     if isinstance(value, str | bytes):
         return 0 < len(value) <= _MAX_TEXT
     if isinstance(value, tuple):
@@ -115,7 +115,8 @@ def _is_number(value: Any) -> bool:
 def _fits(tag: int, value: Any, directory: int | None) -> bool:
     """Return whether Pillow can write the value: an untrusted file may hold a text for a number.
 
-    In its own directory: in another one the same number means another tag, of another type.
+    `directory` is the tag's own IFD; None: the main one. The same number is another tag, of another
+    type, in another IFD.
     """
     exif = Image.Exif()
     if directory is None:

@@ -24,7 +24,7 @@ from gfpgan_core.bounds import (
 )
 from gfpgan_core.errors import InputError
 from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, kind_of, not_read
-from gfpgan_core.images.phones import prepare_decoder
+from gfpgan_core.images.optional_decoders import prepare_decoder
 
 # Only these decoders are given untrusted bytes. JPEG's also opens MPO, as many phones write.
 _DECODERS = tuple(kind.upper() for kind in READABLE if kind != "HEIC")

@@ -22,7 +22,7 @@ class Photo:
     alpha: ImageU8 | None = None
     """(H, W), 0..255; None: opaque."""
     format: Format = "png"
-    """What `auto` writes: the input's own of the three, JPEG for what phones write, else PNG."""
+    """Of the result where none is asked for: see `formats.default_format`."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch, across and down, if the file says so."""
     page: int = 1
@@ -30,4 +30,4 @@ class Photo:
     pages: int = 1
     """Pages or frames in the file; at most `bounds.MAX_PAGES` of a TIFF are counted."""
     metadata: Metadata = field(default_factory=Metadata)
-    """When and with what it was taken, and where."""
+    """Date, camera and place."""

@@ -67,9 +67,9 @@ def to_rgb(image: Image.Image) -> _Band:
     16-bit samples are scaled, palettes looked up, CMYK, Lab and other color profiles converted.
 
     Raises:
-        Whatever Pillow raises of a damaged file.
+        Exception: Pillow's own, of any kind, for a damaged file.
     """
-    # A TIFF has no more of it once it is decoded: it is upright.
+    # Read first: decoding a TIFF applies its orientation, and removes the tag.
     orientation = orientation_of(image)
     image.load()
     if image.format == "TIFF":
@@ -98,7 +98,7 @@ def orientation_of(image: Image.Image) -> int:
     """Return EXIF's orientation; 1 where it is absent or broken, as every viewer takes it."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # broken EXIF data makes Pillow raise whatever there is
+    except Exception:  # broken EXIF data makes Pillow raise all kinds of errors
         return 1
     return value if isinstance(value, int) else 1
 
@@ -139,7 +139,7 @@ def _wide_converter(image: Image.Image) -> Callable[[Image.Image], _Band]:
 
 
 def _srgb_converter(image: Image.Image) -> Callable[[Image.Image], ImageU8]:
-    """Return what turns a band into sRGB; a profile that is broken or of another kind is ignored.
+    """Return the conversion of bands to sRGB; ignore a profile that is broken or doesn't fit.
 
     Many photos carry a damaged profile, and every viewer shows them without it.
     """

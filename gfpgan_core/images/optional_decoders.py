@@ -1,4 +1,4 @@
-"""Optional decoders of HEIC and AVIF, the formats that phones write."""
+"""Decoders of HEIC and AVIF, which need a package or a newer Pillow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ _INSTEAD = "save it as JPEG or PNG first"
 
 
 def prepare_decoder(kind: str | None, name: str) -> None:
-    """Make Pillow able to open HEIC and AVIF.
+    """Register the decoder that a photo needs, or check that Pillow has it.
+
+    Args:
+        kind: what `formats.kind_of` says of the photo; others than HEIC and AVIF need nothing.
+        name: the photo's, for the error text.
 
     Raises:
-        MissingPackageError: what it needs isn't installed; `name` is the photo's.
+        MissingPackageError: the decoder isn't installed.
     """
     if kind == "HEIC":
         try:

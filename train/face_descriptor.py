@@ -1,4 +1,4 @@
-"""Distances between faces by dlib's descriptor, which no loss here uses.
+"""Distances between faces by dlib's descriptor, a network that no loss here uses.
 
 Needs the packages dlib-bin and face_recognition_models (both optional): the network and the five
 landmarks' predictor are dlib's own (dlib.net, face recognition; Kazemi and Sullivan 2014).
