@@ -156,24 +156,26 @@ def test_the_place_is_removed_unless_asked_for(cli: None, tmp_path: Path, tag: s
         assert {value for key, value in kept.items() if "location" in key} == places
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_frames(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_gives_the_same_frames(
+    cli: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write_video(tmp_path / "in.mp4", moving(SEGMENT_FRAMES + 40), sound=True)
     whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
 
     def run(killed_at: int, *arguments: object) -> subprocess.CompletedProcess[str]:
         return captured(command(killed_at, *arguments), environment())
 
-    assert run(0, source, whole).returncode == 0
+    assert _run(source, whole) == 0
     # The first segment is whole once 8 more frames were looked at.
     assert run(SEGMENT_FRAMES + 30, source, resumed).returncode == -9
     assert not resumed.exists()
     kept = tmp_path / ".resumed.mp4.segments"
     assert sorted(path.name for path in kept.glob("0*")) == ["000000.json", "000000.mkv"]
 
-    again = run(0, source, resumed)
-    assert again.returncode == 1 and "--resume goes on with it, or --overwrite" in again.stderr
-    other = run(0, source, resumed, "--resume", "--blend", "0.5")
-    assert other.returncode == 1 and "of other settings (blend)" in other.stderr
+    assert _run(source, resumed) == 1
+    assert "--resume goes on with it, or --overwrite" in capsys.readouterr().err
+    assert _run(source, resumed, "--resume", "--blend", "0.5") == 1
+    assert "of other settings (blend)" in capsys.readouterr().err
     # 40 frames are left to look at: the run would be killed at the 42nd.
     last = run(42, source, resumed, "--resume")
     assert last.returncode == 0, last.stderr
@@ -183,8 +185,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_frames(tmp_path: Path) -> None:
         "resumed.mp4",
         "whole.mp4",
     ]
-    done = run(1, source, resumed, "--resume")
-    assert done.returncode == 0 and "is there already" in done.stdout
+    assert _run(source, resumed, "--resume") == 0
+    assert "is there already" in capsys.readouterr().out
 
 
 def test_memory_stays_level_whatever_the_length(tmp_path: Path) -> None:
