@@ -20,7 +20,6 @@ PARTIAL_SUFFIX = ".partial"
 # How file systems without hard links, such as FAT, refuse one.
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
-
 _T = TypeVar("_T")
 
 

@@ -83,12 +83,9 @@ def _quota(cgroup: Path) -> float:
 
 # Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_DEFAULT_MMAP_MAX = 65536  # glibc's own
 
-
-_DEFAULT_MMAP_MAX = 65536
-
-
-_keeping = False
+_keeping = False  # whether `keep_freed_memory` was called in this process, and worked
 
 
 def keep_freed_memory() -> bool:

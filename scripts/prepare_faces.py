@@ -12,9 +12,11 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
+from gfpgan_core.config import DetectorName
 from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import InputError, WeightsError
 from train.faces import open_faces
@@ -33,7 +35,9 @@ def main() -> int:
         metavar="PX",
         help=f"in the photo; smaller faces hold too little (default {MIN_EYE_DISTANCE_PX:g})",
     )
-    parser.add_argument("--detector", default="auto", help="auto, centerface or a RetinaFace")
+    parser.add_argument(
+        "--detector", choices=get_args(DetectorName), default="auto", help="default: auto"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 from gfpgan_core.batch.packages import require
 from gfpgan_core.errors import InputError
@@ -25,6 +25,10 @@ _LOCK = ".lock"
 _RESULT = re.compile(rf"\d+\.({'|'.join(WRITABLE)})")
 
 
+RowStatus = Literal["restored", "failed", "poison"]
+STATUSES: tuple[str, ...] = get_args(RowStatus)
+
+
 @dataclass(frozen=True)
 class Row:
     """The outcome of one photo. `failed`: an error; `poison`: the process died of it, twice."""
@@ -32,7 +36,7 @@ class Row:
     id: int
     uri: str
     etag: str
-    status: Literal["restored", "failed", "poison"]
+    status: RowStatus
     output: str = ""
     """The result's name in the shard's folder."""
     faces: int = 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gfpgan_core.batch.manifest import ids_in
 from gfpgan_core.batch.packages import require
-from gfpgan_core.batch.rows import Row, is_done, past_of
+from gfpgan_core.batch.rows import STATUSES, Row, is_done, past_of
 from gfpgan_core.errors import InputError
 
 SETTINGS = "settings.json"
@@ -22,9 +22,6 @@ SETTINGS = "settings.json"
 
 _SLOWEST = 5
 _RECENT_S = 300.0
-
-
-STATUSES = ("restored", "failed", "poison")
 
 
 @dataclass
@@ -66,9 +63,7 @@ class Status:
 
     def lines(self) -> list[str]:
         """Return the status as lines of text."""
-        counts = ", ".join(
-            f"{self.counts[name]} {name}" for name in ("restored", "failed", "poison")
-        )
+        counts = ", ".join(f"{self.counts[name]} {name}" for name in STATUSES)
         rate = self.photos_per_s()
         faces = self.faces / self.done if self.done else 0.0
         lines = [

@@ -18,9 +18,9 @@ from gfpgan_core.batch import manifest as manifests
 from gfpgan_core.batch.local import run_here
 from gfpgan_core.batch.on_ray import run_on_ray
 from gfpgan_core.batch.packages import python_path
-from gfpgan_core.batch.rows import Row
+from gfpgan_core.batch.rows import STATUSES, Row
 from gfpgan_core.batch.settings import Settings
-from gfpgan_core.batch.status import SETTINGS, STATUSES, draw, status_of
+from gfpgan_core.batch.status import SETTINGS, draw, status_of
 from gfpgan_core.batch.worker import Job
 from gfpgan_core.cli.inputs import find_photos
 from gfpgan_core.cli.report import Report, exit_status
