@@ -235,7 +235,10 @@ class _WithoutValues(TorchFunctionMode):
 
 def build(config: NetworkConfig) -> Network:
     """Return the untrained network."""
-    return GFPGAN(config) if isinstance(config, GeneratorConfig) else RestoreFormer(config)
+    if isinstance(config, GeneratorConfig):
+        return GFPGAN(config)
+    if isinstance(config, RestoreFormerConfig):
+        return RestoreFormer(config)
 
 
 def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
