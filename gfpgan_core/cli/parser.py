@@ -146,13 +146,7 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on where an earlier run ended")
     add("--crf", type=float, default=18.0, help="quality of H.264, 0 (lossless) to 51; default: 18")
     _add_networks(parser)
-    _add_picture(parser, scale="1")
-    add(
-        "--blend",
-        type=_number_or_auto,
-        default=1.0,
-        help="0: faces unchanged, 1 (default): restored",
-    )
+    _add_picture(parser, "1", "0: faces unchanged, 1 (default): restored")
     _add_faces(parser, "all (default), largest, or center")
     add("--keep-gps", action="store_true", help="leave in the result where a video was taken")
 
@@ -161,13 +155,10 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     """Add what says how a photo is restored, and by what."""
     add = parser.add_argument
     _add_networks(parser)
-    _add_picture(parser, scale="auto")
-    add(
-        "--blend",
-        type=_number_or_auto,
-        default=1.0,
-        help="0: faces unchanged, 1 (default): restored; auto: as much as each face's damage asks",
+    blend = (
+        "0: faces unchanged, 1 (default): restored; auto: as much as each face's damage asks for"
     )
+    _add_picture(parser, "auto", blend)
     add("--aligned", action="store_true", help="the inputs are aligned, square faces")
     _add_faces(parser, "all (default), largest, center, or numbers from left to right such as 1,3")
     add(
@@ -205,7 +196,8 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_picture(parser: argparse.ArgumentParser, scale: str) -> None:
+def _add_picture(parser: argparse.ArgumentParser, scale: str, blend: str) -> None:
+    """Add the scale, with this default, the background, and the blend, with this help."""
     add = parser.add_argument
     add(
         "--scale",
@@ -215,6 +207,7 @@ def _add_picture(parser: argparse.ArgumentParser, scale: str) -> None:
         f" {scale}",
     )
     add("--background", choices=get_args(Background), default="none", help="default: none")
+    add("--blend", type=_number_or_auto, default=1.0, help=blend)
 
 
 def _add_faces(parser: argparse.ArgumentParser, choices: str) -> None:
