@@ -146,7 +146,7 @@ class FaceRestorer:
         """Yield for each photo, in order, its restoration or the error that it met.
 
         An error of one photo (`InputError`, `WeightsError`, `CropFailedError`, `MemoryError`, or a
-        defect of ours) doesn't take the others down.
+        defect of ours) doesn't stop the others.
         Photos are decoded while others are restored; on a GPU the faces of several share batches.
         """
         options = options or RestoreOptions()

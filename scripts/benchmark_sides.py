@@ -1,6 +1,6 @@
-"""What `scripts.benchmark` compares: upstream's way and ours of each part of the work.
+"""The two sides that `scripts.benchmark` compares: upstream's code and ours, part by part.
 
-Both load the same random full-size weights from the same files, see the same photos, and are told
+Both load the same random full-size weights from the same files, see the same photos, and get
 the same face boxes, since the official files are not part of the package. Upstream's stand-ins are
 those that it needs to run at all on today's libraries.
 """

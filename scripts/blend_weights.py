@@ -1,4 +1,4 @@
-"""Writes a network between two others of the same shape: share * B + (1 - share) * A.
+"""Write a network between two others of the same shape: share * B + (1 - share) * A.
 
     python -m scripts.blend_weights A.safetensors B.safetensors 0.8 out.safetensors
 

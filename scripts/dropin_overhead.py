@@ -1,4 +1,4 @@
-"""What `GFPGANer.enhance` costs beside the one call of `FaceRestorer.restore` in it.
+"""Measure what `GFPGANer.enhance` costs beside the one call of `FaceRestorer.restore` in it.
 
 Seconds of this process on one thread: both times are of the same call, so that what else the
 machine does is in both.

@@ -1,4 +1,4 @@
-"""Measures pictures that any tool has restored: folders of results, with their truths or alone.
+"""Measure pictures that any tool has restored: folders of results, with their truths or alone.
 
     python -m scripts.evaluate_results ours theirs --truths truths --csv figures.csv --plot plot.png
     python -m scripts.evaluate_results LFW-Test/ours

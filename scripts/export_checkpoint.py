@@ -1,4 +1,4 @@
-"""Writes the averaged weights of a run's newest checkpoint, in half precision if asked.
+"""Write the averaged weights of a run's newest checkpoint, in half precision if asked.
 
     python -m scripts.export_checkpoint runs/compact compact.safetensors --half
 

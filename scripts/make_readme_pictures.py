@@ -1,4 +1,4 @@
-"""Writes assets/before_after.png: the sample portrait before and after the shipped command."""
+"""Write assets/before_after.png: the sample portrait before and after the shipped command."""
 
 from __future__ import annotations
 

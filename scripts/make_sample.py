@@ -1,4 +1,4 @@
-"""Writes the sample portrait, and the degraded copy that `make restore` starts from, to assets/.
+"""Write the sample portrait, and the degraded copy that `make restore` starts from, to assets/.
 
 The portrait is scikit-image's `astronaut`: Eileen Collins, by NASA, in the public domain.
 """

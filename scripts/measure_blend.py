@@ -1,4 +1,4 @@
-"""Measures `blend="auto"` against blend 1 and the input, at the named strengths and undamaged.
+"""Measure `blend="auto"` against blend 1 and the input, at the named strengths and undamaged.
 
     python -m scripts.measure_blend ~/.cache/gfpgan-compact/faces/512/report
 

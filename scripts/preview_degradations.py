@@ -1,4 +1,4 @@
-"""Draws what a configuration does to faces: rows of ground truth and degraded samples.
+"""Draw what a configuration does to faces: rows of ground truth and degraded samples.
 
     python -m scripts.preview_degradations faces/train sheet.png \
         --config experiments/compact_256/stage_a.yaml

@@ -1,4 +1,4 @@
-"""Trains the stages of a schedule one after another; started again, it goes on where it stopped.
+"""Train the stages of a schedule one after another; a second call resumes where the first stopped.
 
     python -m scripts.train_stages experiments/compact_256 --folder ~/.cache/gfpgan-compact
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train_stages(
     schedule: Path, folder: Path, on_step: Callable[[int, dict[str, float]], None] | None = None
 ) -> None:
-    """Train every stage that isn't done; `on_step` is told each step's number and losses.
+    """Train every stage that isn't done; call `on_step` with each step's number and losses.
 
     Raises:
         InputError: no stages, or a configuration that can't be used.

@@ -1,4 +1,4 @@
-"""Measures, or estimates, the memory and the images/s of the full-size training step.
+"""Measure, or estimate, the memory and the images/s of the full-size training step.
 
     python -m scripts.training_cost --config configs/gfpgan_v1.yaml --batch 4
 

@@ -1,4 +1,4 @@
-"""Draws the curves of a training from its log.
+"""Draw the curves of a training from its log.
 
 python -m scripts.training_curves runs/compact_stage4/log.jsonl experiments/compact/curves.png
 """

@@ -50,7 +50,7 @@ def train(
     """Return the file of the averaged (EMA) weights after `config.steps` steps.
 
     A run folder that holds a checkpoint is resumed; on the CPU the result equals that of a run
-    that was never interrupted, bit for bit. `on_step` is told each step's number and losses.
+    that was never interrupted, bit for bit. `on_step` is called with each step's number and losses.
 
     Raises:
         InputError: unusable data or configuration, or a run folder of another configuration.

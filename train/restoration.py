@@ -64,7 +64,7 @@ class RestorationTrainer:
         if learning := self.loss_networks.learning():
             self.optimizers["discriminators"] = discriminator_optimizer(learning, config)
             if config.discriminators.start_from:
-                self._take_discriminators(Path(config.discriminators.start_from))
+                self._load_discriminators(Path(config.discriminators.start_from))
 
     @property
     def device(self) -> torch.device:
@@ -174,8 +174,8 @@ class RestorationTrainer:
         self.ema.update(self.generator, self.config.batch_size, done * self.config.batch_size)
         return numbers, fakes
 
-    def _take_discriminators(self, folder: Path) -> None:
-        """Go on with the discriminators of another run, and with their optimizer's state.
+    def _load_discriminators(self, folder: Path) -> None:
+        """Load the discriminators of another run, and their optimizer's state.
 
         Raises:
             InputError: the run has no checkpoint, or other discriminators.

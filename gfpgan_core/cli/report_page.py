@@ -40,7 +40,7 @@ _MEANINGS = (
 
 
 class ReportPage:
-    """Collects what became of each photo, and returns it as HTML."""
+    """Collects the outcome of each photo, and returns the page as HTML."""
 
     def __init__(self, folder: Path, photos: int, *, page: int = 1, settings: str = "") -> None:
         """Prepare an empty page.

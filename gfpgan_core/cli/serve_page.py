@@ -35,7 +35,7 @@ SCALES = ("auto", "1", "2", "4")
 
 _PREVIEW_SIDE_PX, _FACE_SIDE_PX = 1200, 320
 _KEPT_S = 3600  # photos and results; a page that stays open longer has to restore again
-_SWEPT_EVERY_S = 300
+_CLEAN_EVERY_S = 300
 _RESTORERS = 2  # kept loaded: the large networks take 0.4 GB each
 
 # Gradio's page has its scripts and styles in itself, and compiles some.
@@ -165,7 +165,7 @@ def _blocks(folder: Path, version: str, device: str) -> Any:
             raise gr.Error(text, duration=None, print_exception=False) from None
 
     with gr.Blocks(
-        title="Restore faces", analytics_enabled=False, delete_cache=(_SWEPT_EVERY_S, _KEPT_S)
+        title="Restore faces", analytics_enabled=False, delete_cache=(_CLEAN_EVERY_S, _KEPT_S)
     ) as blocks:
         gr.Markdown("# Restore faces\nThe photo goes to this server, and from it to nobody else.")
         with gr.Row():
@@ -203,7 +203,7 @@ def _blocks(folder: Path, version: str, device: str) -> Any:
 
 
 class _Page:
-    """Restores what users send, one at a time; keeps nothing of one for the next."""
+    """Restores the photos that users send, one at a time; has no state but the loaded networks."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self._folder = folder
@@ -228,7 +228,7 @@ class _Page:
         """Return what the page shows: the previews, a text, the result's file, the faces.
 
         Raises:
-            InputError: of the photo or the options; the text is for whoever looks at the page.
+            InputError: the photo or an option can't be used; the page shows the text.
             RuntimeError: a defect of ours.
         """
         if not photo:
