@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,12 @@ class Soak:
         self.faults: list[str] = []
         self.memory: list[tuple[int, float]] = []
         self.statuses: collections.Counter[str] = collections.Counter()
+        self.senders: dict[str, Callable[[requests.Session, Case, int], None]] = {
+            "good": self._good,
+            "bad": self._bad,
+            "canceled": self._canceled,
+            "disconnected": self._disconnected,
+        }
 
     def client(self) -> None:
         """Send requests of the plan until none is left."""
@@ -130,7 +137,7 @@ class Soak:
         while (number := self._take()) is not None:
             kind, case = self.plan[number]
             try:
-                getattr(self, f"_{kind}")(session, case, number)
+                self.senders[kind](session, case, number)
             except Exception as error:  # a client that dies silently would hide a fault
                 self._fault(f"{kind} {number}: {type(error).__name__}: {error}")
             if number in self.kill_at:
