@@ -99,6 +99,14 @@ _BRANDS: dict[str, tuple[bytes, ...]] = {
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"),
     "camera raw": (b"crx ",),
 }
+# What people send in a photo's place, by the first bytes in lower case.
+_OTHERS: dict[str, tuple[bytes, ...]] = {
+    "a web page": (b"<!doctype html", b"<html", b"<head"),
+    "an SVG drawing": (b"<svg", b"<?xml"),
+    "a PDF": (b"%pdf-",),
+    "an archive": (b"pk\x03\x04", b"\x1f\x8b", b"rar!", b"7z\xbc\xaf"),
+    "a video": (b"\x1ae\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3"),
+}
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 
 # Raw files that begin as TIFF does: what Pillow finds in them is a thumbnail.
@@ -131,6 +139,14 @@ def kind_of(head: bytes) -> str | None:
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
         return "BMP"
     return None
+
+
+def described(head: bytes) -> str:
+    """Return what a file is that is no image, such as `a web page`; empty: not known."""
+    if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
+        return "a video"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((what for what, starts in _OTHERS.items() if start.startswith(starts)), "")
 
 
 def not_read(name: str, kind: str) -> str:

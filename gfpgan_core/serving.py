@@ -232,7 +232,7 @@ class RequestFiles:
             InputError: it isn't one that Cog fetched, no regular file, or too large. The text is
                 the same whether a path that a client sent exists or not.
         """
-        if value == "":
+        if isinstance(value, str) and not value.strip():
             raise InputError(f"{name} is empty: give the address of a file, or a data: URL of it")
         path = Path(os.fspath(value)) if isinstance(value, os.PathLike) else None
         if path is None or path.parent != self.folder or not stat.S_ISREG(path.lstat().st_mode):

@@ -9,7 +9,15 @@ from PIL import Image, features
 
 from gfpgan_core import images
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import ENCODINGS, HEAD_BYTES, READABLE, Format, format_of, kind_of
+from gfpgan_core.formats import (
+    ENCODINGS,
+    HEAD_BYTES,
+    READABLE,
+    Format,
+    described,
+    format_of,
+    kind_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +79,23 @@ def test_a_results_suffix_is_its_format(name: str, file_format: Format) -> None:
 def test_another_suffix_is_refused_with_those_that_are_allowed(name: str) -> None:
     with pytest.raises(InputError, match=r"suffixes \.png, \.jpeg, \.jpg, \.webp"):
         format_of(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html><html><head>", "a web page, "),
+        (b"\xef\xbb\xbf\n <HTML lang='en'>", "a web page, "),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing, "),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF, "),
+        (b"PK\x03\x04\x14\0\0\0", "an archive, "),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "a video, "),
+        (b"\x1aE\xdf\xa3\x01\0\0\0", "a video, "),
+        (b"RIFF\x24\0\0\0AVI LIST", "a video, "),
+        (b"Dear sir or madam", ""),
+    ],
+)
+def test_what_is_sent_in_a_photos_place_is_named(content: bytes, what: str) -> None:
+    with pytest.raises(InputError, match=f"^img is {what}no image: allowed are JPEG"):
+        images.decode(content, "img")
+    assert (kind_of(content[:HEAD_BYTES]), described(content[:HEAD_BYTES])) == (None, what[:-2])

@@ -199,6 +199,9 @@ def test_only_plain_files_that_were_fetched_are_inputs(
             files.received(value, "img", 1000)
         texts.add(str(refused.value))
     assert len(texts) == 1 and "paths are not read" in texts.pop()
+    for value in ("", "  ", "\n"):
+        with pytest.raises(InputError, match="^img is empty: give the address"):
+            files.received(value, "img", 1000)
 
 
 @pytest.mark.parametrize(

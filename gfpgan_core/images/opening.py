@@ -23,7 +23,7 @@ from gfpgan_core.bounds import (
     MIN_SIDE_PX,
 )
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, kind_of, not_read
+from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, described, kind_of, not_read
 from gfpgan_core.images.optional_decoders import prepare_decoder
 
 # Only these decoders are given untrusted bytes. JPEG's also opens MPO, as many phones write.
@@ -108,7 +108,8 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
 def _why_not_opened(head: bytes, file: BinaryIO, name: str) -> str:
     kind = kind_of(head)
     if kind is None:
-        return f"{name} is no image: allowed are {READABLE_TEXT}"
+        what = described(head)
+        return f"{name} is {f'{what}, ' if what else ''}no image: allowed are {READABLE_TEXT}"
     if kind not in READABLE:
         return not_read(name, kind)
     variant = _tiff_variant(file) if kind == "TIFF" else ""
