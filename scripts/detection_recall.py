@@ -1,11 +1,15 @@
 """Share of faces found over their height, how they fill the frame, their pose and their tilt.
 
     python -m scripts.detection_recall FACES --every 20
+    python -m scripts.detection_recall FACES --every 20 --before ../older_checkout
+    python -m scripts.detection_recall --photos photo.jpg folder --before ../older_checkout
 
 FACES is a folder of aligned 512 px faces (as `scripts.prepare_faces` writes them): their landmarks
 are the template's, so that each photo made of them comes with the truth. A face counts as found
 where the mean distance of five landmarks from the truth is at most 0.3 of the template's eye
-distance there. Seconds and megapixels that the network saw are means over one photo.
+distance there. Seconds are the processor's, in one thread: each photo is looked at several times,
+by both sides in turns, and its median counts. They and the megapixels that the network saw are
+means over the photos of a row. `--photos` tells of whole photos what each costs.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from gfpgan_core import geometry, images
-from gfpgan_core.detect import FaceDetector, load_detector
-from gfpgan_core.detectors import Face
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, Points, Transform, chain, scaling, translation
 from gfpgan_core.images import ImageU8
+from scripts.detection_side import ROOT, Seen, Side
 
 FACE_HEIGHT_PX = 330
 """From the hairline to the chin of an aligned face of 512 px."""
@@ -132,57 +134,79 @@ def tables() -> Iterator[tuple[str, dict[str, Make]]]:
         )
 
 
-@dataclass
-class Counted:
-    """A raw detector that adds up the megapixels it is given."""
+@dataclass(frozen=True)
+class Row:
+    """What one side makes of the photos of a row."""
 
-    detector: FaceDetector
-    megapixels: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.detector = dataclasses.replace(self.detector, raw=self._count(self.detector.raw))
-
-    def _count(self, raw: Callable[..., list[list[Face]]]) -> Callable[..., list[list[Face]]]:
-        def counted(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
-            self.megapixels += sum(i.shape[0] * i.shape[1] for i in batch) / 1e6
-            return raw(batch, min_score)
-
-        return counted
+    found: str
+    error: str
+    others: str
+    seconds: str
+    megapixels: str
 
 
-def measure(counted: Counted, make: Make, paths: list[Path]) -> str:
-    """One row: the share found, their error, other faces, seconds and megapixels."""
-    errors, others, seconds = [], 0, 0.0
-    counted.megapixels = 0.0
-    for path in paths:
-        case = make(images.read_rgb(path))
-        started = time.perf_counter()
-        faces = counted.detector(case.photo)
-        seconds += time.perf_counter() - started
-        apart = [np.linalg.norm(f.landmarks - case.landmarks, axis=1).mean() for f in faces]
-        errors.append(min(apart, default=np.inf) / case.size_px)
-        others += len(faces) - (errors[-1] <= _FOUND)
+def look(sides: list[Side], photo: ImageU8, turns: int) -> list[list[Seen]]:
+    """Return what each side sees at each turn; the sides take turns at being first."""
+    looks: list[list[Seen]] = [[] for _ in sides]
+    for turn in range(turns):
+        order = range(len(sides)) if turn % 2 == 0 else reversed(range(len(sides)))
+        for number in order:
+            looks[number].append(sides[number](photo))
+    return looks
+
+
+def _median_of(turns: list[Seen]) -> Seen:
+    seconds = float(np.median([seen.seconds for seen in turns]))
+    return dataclasses.replace(turns[0], seconds=seconds)
+
+
+def measure(sides: list[Side], make: Make, paths: list[Path], turns: int) -> list[Row]:
+    """Return a row's cells, of each side: the share found, their error, other faces, the cost."""
+    cases = [make(images.read_rgb(path)) for path in paths]
+    by_photo = [map(_median_of, look(sides, case.photo, turns)) for case in cases]
+    return [_row(cases, list(seen)) for seen in zip(*by_photo, strict=True)]
+
+
+def _row(cases: list[Case], looks: list[Seen]) -> Row:
+    errors, others = [], 0
+    for case, seen in zip(cases, looks, strict=True):
+        apart = np.linalg.norm(seen.landmarks - case.landmarks, axis=2).mean(axis=1)
+        errors.append(apart.min(initial=np.inf) / case.size_px)
+        others += len(apart) - int(errors[-1] <= _FOUND)
     found = np.array([error for error in errors if error <= _FOUND])
-    error = f"{100 * found.mean():.1f} %" if len(found) else "-"
-    count = len(paths)
-    return (
-        f"{len(found)} of {count} | {error} | {others} |"
-        f" {seconds / count:.3f} | {counted.megapixels / count:.2f}"
+    return Row(
+        f"{len(found)} of {len(cases)}",
+        f"{100 * found.mean():.1f} %" if len(found) else "-",
+        str(others),
+        f"{np.mean([seen.seconds for seen in looks]):.3f}",
+        f"{np.mean([seen.megapixels for seen in looks]):.2f}",
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("faces", type=Path, help="folder of aligned 512 px faces")
-    parser.add_argument("--every", type=int, default=20, help="take each n-th face, default: 20")
-    parser.add_argument("--first", type=int, default=0, help="begin with this one, default: 0")
-    parser.add_argument("--only", default="", help="tables whose name holds this")
-    parser.add_argument("--rows", nargs="*", help="rows of these names only")
-    parser.add_argument("--detector", default="centerface", help="default: centerface")
-    options = parser.parse_args()
-    paths = [p for p in sorted(options.faces.iterdir()) if p.suffix.lower() in images.SUFFIXES]
-    paths = paths[options.first :: options.every]
-    counted = Counted(load_detector(options.detector))
+def print_costs(sides: list[Side], paths: list[Path], turns: int) -> None:
+    """Print of each photo the faces, the seconds, and how often the first side's the last's are.
+
+    The last is the median over the turns: both sides of one meet the same load by other processes.
+    """
+    print("\n| photo, px | faces | seconds | megapixels | times |\n|---|---|---|---|---|")
+    for path in paths:
+        photo = images.read_rgb(path)
+        looks = look(sides, photo, turns)
+        seen = [_median_of(one) for one in looks]
+        both = zip(looks[0], looks[-1], strict=True)
+        times = [last.seconds / first.seconds for first, last in both]
+        columns = (
+            f"{path.name}, {photo.shape[1]} x {photo.shape[0]}",
+            " -> ".join(str(len(one.landmarks)) for one in seen),
+            " -> ".join(f"{one.seconds:.3f}" for one in seen),
+            " -> ".join(f"{one.megapixels:.2f}" for one in seen),
+            f"{np.median(times):.2f}",
+        )
+        print(f"| {' | '.join(columns)} |", flush=True)
+
+
+def print_tables(sides: list[Side], paths: list[Path], options: argparse.Namespace) -> None:
+    """Print the tables that are asked for; a cell holds what each side has."""
     for name, rows in tables():
         if options.only not in name:
             continue
@@ -191,7 +215,42 @@ def main() -> int:
         for label, make in rows.items():
             if options.rows and label not in options.rows:
                 continue
-            print(f"| {label} | {measure(counted, make, paths)} |", flush=True)
+            cells = measure(sides, make, paths, options.turns)
+            columns = zip(*(dataclasses.astuple(row) for row in cells), strict=True)
+            print(f"| {label} | {' | '.join(map(' -> '.join, columns))} |", flush=True)
+
+
+def _pictures(paths: list[Path]) -> list[Path]:
+    """Return the files, and those of the folders."""
+    files = [
+        file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
+    return [file for file in files if file.suffix.lower() in images.SUFFIXES]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("faces", type=Path, nargs="?", help="folder of aligned 512 px faces")
+    parser.add_argument("--every", type=int, default=20, help="take each n-th face, default: 20")
+    parser.add_argument("--first", type=int, default=0, help="begin with this one, default: 0")
+    parser.add_argument("--only", default="", help="tables whose name holds this")
+    parser.add_argument("--rows", nargs="*", help="rows of these names only")
+    parser.add_argument("--photos", type=Path, nargs="*", default=[], help="tell what they cost")
+    parser.add_argument("--before", type=Path, help="an older checkout to compare with")
+    parser.add_argument("--turns", type=int, default=3, help="looks at each photo, default: 3")
+    parser.add_argument("--detector", default="centerface", help="default: centerface")
+    options = parser.parse_args()
+    if not options.faces and not options.photos:
+        parser.error("give a folder of aligned faces, or --photos")
+    checkouts = [options.before, ROOT] if options.before else [ROOT]
+    sides = [Side(checkout, options.detector) for checkout in checkouts]
+    if options.faces:
+        faces = _pictures([options.faces])[options.first :: options.every]
+        print_tables(sides, faces, options)
+    if options.photos:
+        print_costs(sides, _pictures(options.photos), options.turns)
+    for side in sides:
+        side.close()
     return 0
 
 
