@@ -200,7 +200,7 @@ def test_only_plain_files_that_were_fetched_are_inputs(
         texts.add(str(refused.value))
     assert len(texts) == 1 and "paths are not read" in texts.pop()
     for value in ("", "  ", "\n"):
-        with pytest.raises(InputError, match="^img is empty: give the address"):
+        with pytest.raises(InputError, match=r"^img is empty: give the address"):
             files.received(value, "img", 1000)
 
 
