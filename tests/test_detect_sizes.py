@@ -36,7 +36,7 @@ class Pasted:
 def _page(kind: str, size_wh: tuple[int, int]) -> ImageU8:
     width, height = size_wh
     if kind == "grass":
-        grass = skimage.data.grass()
+        grass = getattr(skimage.data, "grass")()  # noqa: B009 - it has no types
         tiles = np.tile(grass, (height // 512 + 1, width // 512 + 1))[:height, :width]
         return np.dstack([tiles // 2, tiles, tiles // 3])
     page = np.full((height, width, 3), {"gray": 127, "black": 0, "white": 255}[kind], np.uint8)
