@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path as LocalPath
 from typing import Optional
 
@@ -17,7 +19,7 @@ from gfpgan_core.detect import load_detector
 from gfpgan_core.errors import NO_ROOM_ON_SERVER, InputError, WeightsError
 from gfpgan_core.formats import READABLE_TEXT
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.runtime import configure_process
+from gfpgan_core.runtime import configure_process, release_freed_memory
 from gfpgan_core.weights.load import load_file
 from gfpgan_core.weights.releases import COMPACT, RELEASES
 from train.config import DiscriminatorConfig, LossConfig, TrainConfig
@@ -92,7 +94,7 @@ def train(
     Raises:
         InputError: unusable archive, too few faces, or options that don't fit together or diverge.
     """
-    with errors_for_clients(_WITHOUT_WEIGHTS), _files.request(train_data, base_weights):
+    with errors_for_clients(_WITHOUT_WEIGHTS), _request(train_data, base_weights):
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         configure_process()
         folder = _files.work_folder()
@@ -115,6 +117,20 @@ def train(
         )
         made = _trained(config)
         return TrainingOutput(weights=Path(_files.publish(made, "weights")))
+
+
+@contextlib.contextmanager
+def _request(*received: Path | None) -> Iterator[None]:
+    """Hold a request's files; at its end give what it freed back to the system.
+
+    Cog's next training may run in another thread, for which malloc doesn't reuse it.
+    """
+    with _files.request(*received):
+        try:
+            yield
+        finally:
+            gc.collect()  # the networks are part of cycles
+            release_freed_memory()
 
 
 def _config(
