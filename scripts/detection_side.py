@@ -7,6 +7,7 @@ their pixels, from its standard input, and answers each with a line of JSON.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import json
@@ -73,6 +74,9 @@ class Side:
 
 def main() -> int:
     """Answer photos until the standard input ends."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("detector")
+    name = parser.parse_args().detector
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     _use_one_thread()
@@ -88,7 +92,7 @@ def main() -> int:
 
         return detect
 
-    detector = load_detector(sys.argv[1])
+    detector = load_detector(name)
     detector = dataclasses.replace(detector, raw=counted(detector.raw))
     with open(0, "rb") as photos:
         while size := photos.readline():

@@ -50,7 +50,11 @@ def test_a_file_called_a_photo_that_is_none_fails_by_name(
     (album / "d.jxl").write_bytes(b"\xff\x0a" + bytes(50))
     (album / "e.nef").write_bytes(b"II*\0" + bytes(50))
     assert cli(album, "--output", out) == 1
-    for text in ("b.jpg is no image", "c.PNG is empty", "d.jxl is JPEG XL, which is not read"):
+    for text in (
+        "b.jpg is a web page, no image",
+        "c.PNG is empty",
+        "d.jxl is JPEG XL, which is not read",
+    ):
         assert text in cli.err
     assert "e.nef: FAILED: e.nef is camera raw, which is not read" in cli.err
     assert cli.closing == "1 restored, 4 failed, 0 passed over"
