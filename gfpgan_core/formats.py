@@ -99,9 +99,9 @@ _BRANDS: dict[str, tuple[bytes, ...]] = {
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"),
     "camera raw": (b"crx ",),
 }
-# What people send in a photo's place, by the first bytes in lower case.
+_WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<!--")
+# What else people send in a photo's place, by the first bytes in lower case.
 _OTHERS: dict[str, tuple[bytes, ...]] = {
-    "a web page": (b"<!doctype html", b"<html", b"<head"),
     "an SVG drawing": (b"<svg", b"<?xml"),
     "a PDF": (b"%pdf-",),
     "an archive": (b"pk\x03\x04", b"\x1f\x8b", b"rar!", b"7z\xbc\xaf"),
@@ -145,8 +145,19 @@ def described(head: bytes) -> str:
     """Return what a file is that is no image, such as `a web page`; empty: not known."""
     if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
         return "a video"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if is_web_page(head):
+        return "a web page"
+    start = _text_start(head)
     return next((what for what, starts in _OTHERS.items() if start.startswith(starts)), "")
+
+
+def is_web_page(head: bytes) -> bool:
+    """Return whether a file begins as a web page, which often stands in a download's place."""
+    return _text_start(head).startswith(_WEB_PAGE)
+
+
+def _text_start(head: bytes) -> bytes:
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
 
 
 def not_read(name: str, kind: str) -> str:

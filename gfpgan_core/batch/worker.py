@@ -59,9 +59,8 @@ class Worker:
         self._timeout_s = photo_timeout_s
         self._process: RestoringProcess | None = None
         self._is_stopped = False
-        self._lock = (
-            threading.Lock()
-        )  # guards the two above, which `stop` changes from another thread
+        # Guards the two above, which `stop` changes from another thread.
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Worker:
         """Return itself; the process is started by the first photo."""

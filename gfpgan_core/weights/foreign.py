@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gfpgan_core.formats import is_web_page
 from gfpgan_core.weights.releases import WeightFile, all_files
 
 _LFS_POINTER = b"version https://git-lfs"
-_WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")
+_XML = b"<?xml"  # as pages and the errors of file hosts begin
 
 # First bytes of files that users have passed as weights by mistake.
 _KINDS: tuple[tuple[bytes, str], ...] = (
@@ -37,7 +38,7 @@ def kind_of(head: bytes, size: int) -> str:
             f"it is a Git LFS pointer, which stands for a file{of}: run `git lfs pull` where it"
             " comes from, or download the file itself"
         )
-    if head.lstrip().lower().startswith(_WEB_PAGE):
+    if is_web_page(head) or head.lstrip().lower().startswith(_XML):
         return (
             "it is a web page, saved in place of the file that the page offers: use the download"
             " link's own address"
