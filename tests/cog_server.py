@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
+import hashlib
 import http.server
 import io
 import json
@@ -21,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from conftest import HANG_S, ROOT
+import torch
+from conftest import HANG_S, ROOT, TINY, random_network
 from PIL import Image
 
 from gfpgan_core import images
@@ -191,6 +194,27 @@ def file_host(folder: Path, handler: type[_QuietHandler] = _QuietHandler) -> Ite
         host.server_close()
 
 
+@contextlib.contextmanager
+def random_releases(folder: Path) -> Iterator[dict[str, Any]]:
+    """What `TEST_RELEASES` holds: v1.3 and v1.4 as small random networks, behind `file_host`."""
+    table = {}
+    with file_host(folder) as address:
+        for seed, version in enumerate(("v1.3", "v1.4")):
+            path = folder / f"GFPGAN{version}.pth"
+            # `residual` can't be read off an official file: the table says it, as for a release.
+            torch.save({"params_ema": random_network(seed).state_dict()}, path)
+            file = {
+                "name": path.name,
+                "url": f"{address}/{path.name}",
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "license": "none",
+            }
+            config = dataclasses.asdict(dataclasses.replace(TINY, residual=True))
+            table[version] = {"file": file, "config": config}
+        yield table
+
+
 def data_url(data: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
@@ -214,3 +238,11 @@ def error_of(response: httpx.Response) -> str:
     body = response.json()
     assert body.get("status", "failed") == "failed", body
     return str(body.get("error") or body.get("detail"))
+
+
+def run_example(server: Server, *arguments: object) -> subprocess.Popen[str]:
+    """The example client, started over this server with `compact`."""
+    address = f"http://127.0.0.1:{server.port}"
+    command = [sys.executable, str(ROOT / "examples" / "http_client.py"), "--server", address]
+    command += [*map(str, arguments), "version=compact"]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,13 @@ def test_a_bound_that_is_no_literal_is_refused() -> None:
     source = "def run(self, n: int = Input(default=1, ge=MINIMUM)) -> int: ..."
     with pytest.raises(ValueError, match="malformed node"):
         input_schemas(source, "run", "Input")
+
+
+def test_our_files_use_no_deprecated_name_of_cogs() -> None:
+    code = (
+        "import warnings, predict, train.cog_train\n"
+        "warnings.simplefilter('error', DeprecationWarning)\n"
+        "from cog.predictor import load_predictor_from_ref as load\n"
+        "load('predict.py:Predictor'), load('train/cog_train.py:train')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import shutil
 import tarfile
 import time
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import http_api
 import httpx
 import numpy as np
 import pytest
@@ -97,6 +99,21 @@ def test_photos_become_weights_that_serve_and_are_trained_further(
     assert photo.rgb.shape == (512, 512, 3) and metrics["faces"] == 1
     assert not np.array_equal(photo.rgb, portrait)
     print(f"\ntwo trainings and a prediction over the server: {time.monotonic() - started:.0f} s")
+
+
+def test_the_documented_training_works_as_it_stands(
+    trainer: Server, portrait: ImageU8, tmp_path: Path
+) -> None:
+    """But for the port, the network's size and the steps."""
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(_photos(portrait)):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(encoded(photo, "JPEG"))
+    (script,) = [block for block in http_api.blocks("A training") if "curl" in block]
+    address = {"http://127.0.0.1:5000": f"http://127.0.0.1:{trainer.port}"}
+    short = {'"base_version": "compact", "steps": 32': json.dumps(SMALL | {"steps": 1})[1:-1]}
+    trainer.wait_until_free()
+    http_api.run(script, tmp_path, address | short)
+    assert load_file(tmp_path / "own.safetensors").config.face_size_px == 64
 
 
 def test_few_photos_that_are_sent_several_times_are_trained_with(

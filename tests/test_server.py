@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
+import base64
 import hashlib
 import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import http_api
 import numpy as np
 import pytest
-import torch
-from cog_server import LEAKS, Server, app_folder, data_url, encoded, error_of, file_host, output
-from conftest import ROOT, TINY, png_header, random_network
+from cog_server import (
+    LEAKS,
+    Server,
+    app_folder,
+    data_url,
+    encoded,
+    error_of,
+    file_host,
+    output,
+    random_releases,
+    run_example,
+)
+from conftest import HANG_S, png_header
 from PIL import Image
 
 from gfpgan_core import geometry, images
@@ -28,22 +37,7 @@ from gfpgan_core.images import ImageU8
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """v1.3 and v1.4 as small random networks, behind a local HTTP server."""
-    folder = tmp_path_factory.mktemp("releases")
-    table = {}
-    with file_host(folder) as address:
-        for seed, version in enumerate(("v1.3", "v1.4")):
-            path = folder / f"GFPGAN{version}.pth"
-            # `residual` can't be read off an official file: the table says it, as for a release.
-            torch.save({"params_ema": random_network(seed).state_dict()}, path)
-            file = {
-                "name": path.name,
-                "url": f"{address}/{path.name}",
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "license": "none",
-            }
-            config = dataclasses.asdict(dataclasses.replace(TINY, residual=True))
-            table[version] = {"file": file, "config": config}
+    with random_releases(tmp_path_factory.mktemp("releases")) as table:
         yield table
 
 
@@ -271,23 +265,56 @@ def test_the_example_client_waits_for_a_busy_server_and_passes_errors_on(
     photo.write_bytes(encoded(portrait, "JPEG"))
     start = len(server.log.read_text())
     server.start("/predictions/busy", _crowd(portrait))
-    running = _example(server, photo, "scale=1", "background_upsampler=none")
+    running = run_example(server, photo, "scale=1", "background_upsampler=none")
     server.wait_for_log(_CROWD_RUNS, start)
     assert server.client.post("/predictions/busy/cancel").status_code == 200
     out, _ = running.communicate()
     assert running.returncode == 0, out
     assert (tmp_path / "face_restored.jpg").read_bytes()[:2] == b"\xff\xd8"
-    running = _example(server, photo, "scale=99")
+    running = run_example(server, photo, "scale=99")
     out, _ = running.communicate()
     assert running.returncode == 1 and "scale: 99.0 is greater than the maximum of 8" in out
     assert "Traceback" not in out
 
 
-def _example(server: Server, *arguments: object) -> subprocess.Popen[str]:
-    address = f"http://127.0.0.1:{server.port}"
-    command = [sys.executable, str(ROOT / "examples" / "http_client.py"), "--server", address]
-    command += [*map(str, arguments), "version=compact"]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def test_the_documented_requests_work_as_they_stand(
+    server: Server, portrait: ImageU8, tmp_path: Path
+) -> None:
+    """But for addresses."""
+    small = np.asarray(geometry.resize(portrait, (256, 256)), np.uint8)
+    (tmp_path / "photo.jpg").write_bytes(encoded(small, "JPEG"))
+    cog = {"http://127.0.0.1:5000": f"http://127.0.0.1:{server.port}"}
+    send, by_address = http_api.blocks("A photo")
+    server.wait_until_free()
+    http_api.run(send, tmp_path, cog)
+    restored = (tmp_path / "restored.jpg").read_bytes()
+    assert images.decode(restored).rgb.shape == (512, 512, 3)
+    server.wait_until_free()
+    with file_host(tmp_path) as files:
+        answer = http_api.run(by_address, tmp_path, cog | {"https://example.org": files})
+    assert base64.b64decode(json.loads(answer)["output"].split(",")[1]) == restored
+    (wait_less,) = http_api.blocks("Without waiting: a webhook")
+    server.wait_until_free()
+    with http_api.webhook() as (hook, received):
+        http_api.run(wait_less, tmp_path, cog | {"http://127.0.0.1:5001": hook})
+        body = received.get(timeout=HANG_S)
+    assert body["id"] == "photo-1" and body["status"] == "succeeded"
+    assert base64.b64decode(body["output"].split(",")[1]) == restored
+
+
+def test_replicates_client_gets_the_picture(
+    server: Server, portrait: ImageU8, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("replicate", reason="needs the package replicate, which is no dependency")
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(encoded(portrait, "JPEG"))
+    (code,) = http_api.blocks("Replicate's Python client", "python")
+    server.wait_until_free()
+    with http_api.replicate_api(f"http://127.0.0.1:{server.port}") as address:
+        monkeypatch.setenv("REPLICATE_BASE_URL", address)
+        monkeypatch.setenv("REPLICATE_API_TOKEN", "none")
+        exec(compile(code, "http_api.md", "exec"), {})
+    assert images.read_rgb(Path("restored_by_client.jpg")).shape == (1024, 1024, 3)
 
 
 def test_a_killed_workers_files_go_when_the_server_is_started_again_and_all_on_sigterm(
@@ -312,13 +339,3 @@ def test_a_killed_workers_files_go_when_the_server_is_started_again_and_all_on_s
     second.wait_for_log("worker crashed")
     assert list(second.temporary.glob("gfpgan-*")) == []
     second.stop()
-
-
-def test_our_files_use_no_deprecated_name_of_cogs() -> None:
-    code = (
-        "import warnings, predict, train.cog_train\n"
-        "warnings.simplefilter('error', DeprecationWarning)\n"
-        "from cog.predictor import load_predictor_from_ref as load\n"
-        "load('predict.py:Predictor'), load('train/cog_train.py:train')\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
