@@ -40,6 +40,19 @@ def kill(event, arguments):
 sys.addaudithook(kill)
 """
 
+# Ends the first process that is about to finish a result, once.
+INTERRUPTER = """
+import os, signal
+flush = os.fsync
+def interrupt(handle):
+    path = os.readlink(f"/proc/self/fd/{handle}")
+    if path.endswith(".partial") and not os.path.exists(MARK):
+        os.mkdir(MARK)
+        os.kill(os.getpid(), signal.SIGKILL)
+    flush(handle)
+os.fsync = interrupt
+"""
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
@@ -115,6 +128,25 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
     assert 2 <= rows["killer.png"].attempts <= 3  # alone it is tried twice
     status = status_of_run(run, manifest)
     assert [Path(row.uri).name for row in status.poison] == ["killer.png"]
+
+
+def test_a_kill_in_the_middle_of_a_file_leaves_no_part_of_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    mark = tmp_path / "killed"
+    (hook / "sitecustomize.py").write_text(f"MARK = {str(mark)!r}\n{INTERRUPTER}")
+    manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+
+    _run(manifest, run)
+
+    assert mark.exists()
+    rows = rows_of(run)
+    assert [row.status for row in rows].count("restored") == 6
+    assert {row.attempts for row in rows} == {1, 2}
+    assert not list(run.rglob("*.partial"))
 
 
 def status_of_run(run: Path, manifest: Path) -> Status:

@@ -57,7 +57,7 @@ def shard_folder(run: Path, shard: int) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a shard's folder, lock it, and remove the partial files of killed processes.
+    """Make a shard's folder and lock it; at both ends, remove what killed processes left in it.
 
     Raises:
         InputError: another process has the lock, or the folder can't be made.
@@ -77,10 +77,17 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} can't be locked ({error.strerror or error}): name an output on a file"
                 " system that has locks"
             ) from error
-        remove_partial_files(folder)
-        for left in folder.glob(f"{FETCHED_PREFIX}*"):
-            left.unlink(missing_ok=True)
-        yield
+        _remove_leftovers(folder)
+        try:
+            yield
+        finally:
+            _remove_leftovers(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    remove_partial_files(folder)
+    for left in folder.glob(f"{FETCHED_PREFIX}*"):
+        left.unlink(missing_ok=True)
 
 
 class Journal:
