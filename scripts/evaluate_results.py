@@ -4,10 +4,11 @@
     python -m scripts.evaluate_results LFW-Test/ours
 
 The field's test sets are such folders: CelebA-Test has truths, LFW-Test, WebPhoto-Test and
-CelebChild-Test have none. A result's truth has its name, in the same sub-folder, whatever its
-format; `--suffix _00` is what a tool has added to the names. PSNR and SSIM are of RGB, and of Y
-(BT.601, 16 to 235, as basicsr has it); SSIM has a Gaussian window of sigma 1.5. What needs weights
-that are not here is named and left out; pictures that can't be measured are named as well.
+CelebChild-Test have none; papers give their FID to FFHQ (`--reference ffhq`). A result's truth has
+its name, in the same sub-folder, whatever its format; `--suffix _00` is what a tool has added to
+the names. PSNR and SSIM are of RGB, and of Y (BT.601, 16 to 235, as basicsr has it); SSIM has a
+Gaussian window of sigma 1.5. What needs weights that are not here is named and left out; pictures
+that can't be measured are named as well.
 """
 
 from __future__ import annotations
@@ -158,14 +159,25 @@ def _measured(
             print(f"{path}: {error}", file=sys.stderr)
 
 
-def _fid(results: list[Path], truths: list[Path], weights: Metrics) -> float | None:
-    """Return the Frechet distance of the results to the truths."""
-    if weights.inception is None or not truths or not results:
+def _left_out(weights: Metrics, *, has_truths: bool, has_reference: bool) -> str:
+    """Return a line on what isn't measured: for lack of weights, or of pictures to compare with."""
+    wanted = [*_NEEDS] if has_truths else ["inception"] if has_reference else []
+    missing = [_NEEDS[name] for name in wanted if getattr(weights, name) is None]
+    if not has_truths:
+        missing.append("all that compares with a truth: --truths")
+    if not has_reference:
+        missing.append("FID: --reference or --truths")
+    return f"left out, as something is missing: {'; '.join(missing) or 'nothing'}"
+
+
+def _fid(results: list[Path], reference: list[Path], weights: Metrics) -> float | None:
+    """Return the Frechet distance of the results to the reference."""
+    if weights.inception is None or not reference or not results:
         return None
     embed = functools.partial(networks.embed, weights.inception)
     features = [
         np.concatenate([embed(images.to_pm1(images.read_rgb(path))[None]) for path in paths])
-        for paths in (results, truths)
+        for paths in (results, reference)
     ]
     return networks.frechet_distance(*features)
 
@@ -218,6 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("results", type=Path, nargs="+", help="folders of restored pictures")
     add("--truths", type=Path, help="folder of what they should be; without it: NIQE alone")
+    add("--reference", type=Path, help="folder that FID compares with, such as FFHQ's faces")
     add("--suffix", default="", help="what the tool has added to the names, such as _00")
     add("--no-landmarks", action="store_true", help="leave out the distance of landmarks")
     add("--csv", type=Path, help="write a line for each picture")
@@ -226,10 +239,9 @@ def main(arguments: list[str] | None = None) -> int:
     is_complete = True
     try:
         truths = pictures_in(options.truths) if options.truths else {}
-        weights = load_metrics("", "cpu") if truths else Metrics()
-        if truths:
-            missing = [text for name, text in _NEEDS.items() if getattr(weights, name) is None]
-            print(f"left out, as something is missing: {'; '.join(missing) or 'nothing'}\n")
+        reference = pictures_in(options.reference) if options.reference else truths
+        weights = load_metrics("", "cpu") if reference else Metrics()
+        print(_left_out(weights, has_truths=bool(truths), has_reference=bool(reference)) + "\n")
         print(f"| folder | pictures | {' | '.join(NAMES)} | FID |\n|{'---|' * (len(NAMES) + 3)}")
         rows: dict[str, dict[str, Figures]] = {}
         for folder in options.results:
@@ -237,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
             figures = rows[str(folder)] = dict(_measured(folder, results, truths, options, weights))
             is_complete = is_complete and figures.keys() == results.keys() | truths.keys()
             means = [mean([*figures.values()], name) for name in NAMES]
-            fid = _fid([results[name] for name in figures], [*truths.values()], weights)
+            fid = _fid([results[name] for name in figures], [*reference.values()], weights)
             cells = [*means, fid]
             shown = " | ".join("" if value is None else f"{value:.3f}" for value in cells)
             print(f"| {folder} | {len(figures)} | {shown} |", flush=True)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
+import torch
+from cli_runs import Cli, cli
 
 from gfpgan_core import compat, images
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
+from scripts import evaluate_results
 from scripts.evaluate_results import luma, main, measure, pictures_in
 from train.metrics import Metrics
+
+__all__ = ["cli"]
 
 
 def _flat(*rgb: int, side: int = 32) -> ImageU8:
@@ -100,6 +107,51 @@ def test_results_alone_have_niqe(
     *_, row = capsys.readouterr().out.splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:6] == ["1", "", "", "", ""] and 2 < float(cells[6]) < 30
+
+
+def test_the_commands_for_the_fields_test_sets_work_as_they_stand(
+    portrait: ImageU8, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    """With a restorer that changes nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    face = portrait[40:232, 130:322]
+    for name in ("CelebA-Test/gt/a", "LFW-Test/a", "FFHQ/a"):
+        _save(Path(f"{name}.png"), face)
+    _save(Path("CelebA-Test/lq/a.png"), face - np.minimum(face, 10))
+    for command in pages.commands("evaluation.md"):
+        assert pages.run(command) == 0, command
+    cli.read()
+    for folder in ("CelebA-Test/lq", "results/CelebA-Test"):  # 10 levels: 28.13 dB
+        assert re.search(rf"^\| {folder} \| 1 \| 28\.\d+ \|", cli.out, re.M)
+    (said,) = [line for line in cli.out.splitlines() if "all that compares with a truth" in line]
+    assert said.startswith("left out, as something is missing: FID: torchvision's Inception")
+    assert re.search(r"^\| results/LFW-Test \| 1 \|  \|  \|  \|  \| \d+\.", cli.out, re.M)
+    assert Path("figures.csv").is_file() and Path("figures.png").is_file()
+
+
+def test_fid_compares_with_the_reference(
+    portrait: ImageU8,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With mean colors in place of Inception's features: the same colors are at 0."""
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    monkeypatch.setattr(evaluate_results, "load_metrics", lambda *_: Metrics(inception=network))
+    for name, shift in (("a", 0), ("b", 20)):
+        _save(tmp_path / "results" / f"{name}.png", portrait[:192, 100:292] // 2 + np.uint8(shift))
+        _save(tmp_path / "same" / f"x{name}.png", portrait[:192, 100:292] // 2 + np.uint8(shift))
+        _save(
+            tmp_path / "brighter" / f"{name}.png",
+            portrait[:192, 100:292] // 2 + np.uint8(shift + 51),
+        )
+    found = []
+    for reference in ("same", "brighter"):
+        assert main([str(tmp_path / "results"), "--reference", str(tmp_path / reference)]) == 0
+        found.append(float(capsys.readouterr().out.split("|")[-2]))
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert found[1] == pytest.approx(3 * (51 / 127.5) ** 2, abs=1e-3)  # of three equal shifts
 
 
 def test_what_cant_be_paired_is_refused(tmp_path: Path) -> None:
