@@ -30,6 +30,7 @@ _WITHOUT_WEIGHTS = (
 _logger = logging.getLogger(__name__)
 
 
+# Cog reads the inputs without running this file: each description is one literal in one piece.
 class Predictor(BaseRunner):
     """Restores photos for Cog; keeps every network that it has loaded, by version."""
 
@@ -65,7 +66,6 @@ class Predictor(BaseRunner):
             description="The photo: JPEG, PNG, WebP, BMP, TIFF, GIF, HEIC or AVIF", accept="image/*"
         ),
         version: str = Input(
-            # One literal in one piece: Cog reads this file without running it.
             description="Restoration network; `compact` is small and fast, `v1.4` the best known",
             default="v1.4",
             choices=["v1", "v1.2", "v1.3", "v1.4", "RestoreFormer", "compact"],
@@ -81,12 +81,14 @@ class Predictor(BaseRunner):
             default="realesrgan-x4v3",
             choices=["none", "realesrgan-x4v3", "realesrgan-x2plus", "realesrgan-x4plus"],
         ),
+        upscale_faces: bool = Input(
+            description="`background_upsampler` over faces too, at scales above 2", default=False
+        ),
         blend: float = Input(
             description="Share of the restored face: 0 keeps the photo's own", default=1, ge=0, le=1
         ),
         auto_blend: bool = Input(
-            description="As much of each restored face as its damage asks for, whatever `blend` is",
-            default=False,
+            description="As much of each face as its damage asks for, not `blend`", default=False
         ),
         faces: str = Input(
             description="`all`, `largest`, `center`, or numbers from left to right such as `1,3`",
@@ -106,14 +108,14 @@ class Predictor(BaseRunner):
     ) -> Path:
         """Return the restored photo, round(side * scale) pixels large.
 
-        The default scale is the largest up to 2 that fits. The log tells where the result differs
-        from the request.
+        The default scale is the largest up to 2 that fits. The log tells what isn't as requested.
         """
         with errors_for_clients(_WITHOUT_WEIGHTS), self.files.request(img):
             options = RestoreOptions(
                 scale="auto" if scale == AUTO_SCALE else scale,
                 blend="auto" if auto_blend else blend,
                 background=background_upsampler,  # type: ignore[arg-type]
+                upscale_faces=upscale_faces,
                 faces=_chosen_faces(faces, only_center_face=only_center_face),
                 aligned=aligned,
             )

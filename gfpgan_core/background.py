@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,8 @@ _MIN_TILE_PX = 64
 _CONTEXT_PX = 48
 
 _SIDE_MULTIPLE_PX = 4  # x2plus needs even sides, Winograd whole tiles
+
+_LARGEST_FACE_UPSCALE = 4  # what the networks are made for; an aligned face is 2048 px then
 
 _NATIVE_SCALE = {"realesrgan-x4v3": 4, "realesrgan-x2plus": 2, "realesrgan-x4plus": 4}
 
@@ -110,6 +113,16 @@ class BackgroundUpsampler:
         enlarged = levels.permute(1, 2, 0).cpu().numpy()
         scale = self.native_scale
         return np.asarray(enlarged[: height * scale, : width * scale], np.uint8)
+
+
+def face_upscale(crop_from_image: geometry.Transform, scale: float) -> int:
+    """Return by how much a restored crop is worth enlarging for a result at this scale.
+
+    A whole number, up to 4: at least as many pixels as the result shows of the face. 1 where the
+    crop itself has as many, so that a network could only make up what is then reduced again.
+    """
+    needed = math.ceil(round(scale / geometry.scale_of(crop_from_image), 3))
+    return max(1, min(needed, _LARGEST_FACE_UPSCALE))
 
 
 @cache

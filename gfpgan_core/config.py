@@ -159,6 +159,10 @@ class RestoreOptions:
     `auto`: for each face as much as its damage asks for."""
     background: Background = "none"
     """How everything but the faces is enlarged: `none` is Lanczos interpolation."""
+    upscale_faces: bool = False
+    """Enlarge restored faces by the background's network as well, where the result shows them
+    larger than the network that restores them makes them. Needs a background network and a scale
+    above 2."""
     faces: FaceSelection = "all"
     """Which of the faces found are restored; numbers count them from left to right, from 1.
 
@@ -199,6 +203,7 @@ class RestoreOptions:
             self.background in get_args(Background),
             f"background is {self.background!r}; allowed: {', '.join(get_args(Background))}",
         )
+        self._check_upscale_faces()
         _require(
             self.faces in get_args(FaceChoice)
             or (isinstance(self.faces, tuple) and bool(self.faces) and min(self.faces) >= 1),
@@ -223,6 +228,21 @@ class RestoreOptions:
             f"size_rounding is {self.size_rounding!r}; allowed: nearest, down",
         )
         _require(self.page >= 1, f"page is {self.page}; allowed: 1 and above")
+
+    def _check_upscale_faces(self) -> None:
+        if not self.upscale_faces:
+            return
+        _require(
+            self.background != "none",
+            "upscale_faces is on and background is none: choose the network that enlarges the"
+            f" faces as background ({', '.join(get_args(Background)[1:])})",
+        )
+        _require(
+            not isinstance(self.scale, str) and self.scale > AUTO_SCALE,
+            f"upscale_faces is on and scale is {self.scale}; allowed with it: above"
+            f" {AUTO_SCALE:g}, up to {MAX_SCALE:g} (auto is at most {AUTO_SCALE:g}): enlarge the"
+            " scale, or leave upscale_faces off",
+        )
 
     def scale_for(self, width: int, height: int) -> float:
         """Return the scale of a photo's result: `auto` depends on its size."""

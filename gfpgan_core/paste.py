@@ -32,6 +32,21 @@ class RestoredFace:
     """(size, size, 3) RGB."""
     mask: Mask
     """(size, size), 0 at the border."""
+    upscaled: ImageU8 | None = None
+    """(k * size, k * size, 3) RGB, k a whole number: `restored`, enlarged by a network. It is
+    pasted in place of what interpolation makes of `restored`."""
+
+    @property
+    def upscale(self) -> int:
+        """Return k: by how much `change` is larger than the crop."""
+        return 1 if self.upscaled is None else self.upscaled.shape[0] // self.restored.shape[0]
+
+    def change(self) -> NDArray[np.float32]:
+        """Return what is added to the photo, (k * size, k * size, 3), in gray levels."""
+        if self.upscaled is None:
+            return self.restored.astype(np.float32) - self.crop.pixels
+        plain = geometry.resize(self.crop.pixels, self.upscaled.shape[1::-1])
+        return self.upscaled.astype(np.float32) - np.asarray(plain, np.uint8)
 
 
 class Paster(Protocol):
@@ -68,18 +83,22 @@ def paste(
         for region in regions
     ]
     for face, region, base in zip(faces, regions, bases, strict=True):
-        change = face.restored.astype(np.float32) - face.crop.pixels
+        change = face.change()
         mask = face.mask * np.float32(blend)
         for rows, band in region.bands():
-            _blend_change(band.view(canvas), base[rows], band, change, mask)
+            share = band.warp_from_crop(mask, cv2.INTER_LINEAR)[..., None]
+            _blend_change(
+                band.view(canvas),
+                base[rows],
+                band.warp_from_crop(change, upscale=face.upscale),
+                share,
+            )
 
 
 def _blend_change(
-    view: ImageU8, base: ImageU8, band: Region, change: NDArray[np.float32], mask: Mask
+    view: ImageU8, base: ImageU8, wanted: NDArray[np.float32], share: NDArray[np.float32]
 ) -> None:
-    """Blend `base` plus the change into `view`, in place; change and mask are the crop's."""
-    share = band.warp_from_crop(mask, cv2.INTER_LINEAR)[..., None]
-    wanted = band.warp_from_crop(change)
+    """Blend `base` plus the change into `view`, in place; the change is overwritten."""
     wanted += base
     np.clip(wanted, 0, 255, out=wanted)
     blend_into(view, wanted, share)
@@ -148,12 +167,23 @@ class Region:
         return np.asarray(warped, np.uint8)
 
     def warp_from_crop(
-        self, plane: NDArray[np.float32], interpolation: int = cv2.INTER_CUBIC
+        self,
+        plane: NDArray[np.float32],
+        interpolation: int = cv2.INTER_CUBIC,
+        *,
+        upscale: int = 1,
     ) -> NDArray[np.float32]:
-        """Warp a plane of the crop to this region's pixels; 0 (no change) outside the crop."""
+        """Warp a plane of the crop to this region's pixels; 0 (no change) outside the crop.
+
+        Args:
+            plane: (k * size, k * size) or (k * size, k * size, 3), of a crop of `size` pixels.
+            interpolation: OpenCV's.
+            upscale: k.
+        """
+        plane_from_crop = geometry.scaling((1, 1), (upscale, upscale))
         warped = geometry.warp(
             plane,
-            self.region_from_crop,
+            geometry.chain(self.region_from_crop, geometry.inverse(plane_from_crop)),
             self.size_wh,
             border=cv2.BORDER_CONSTANT,
             interpolation=interpolation,

@@ -14,7 +14,7 @@ import torch
 from gfpgan_core import geometry, images
 from gfpgan_core.align import Aligner, Crop, align
 from gfpgan_core.backends import load_backend
-from gfpgan_core.background import load_background
+from gfpgan_core.background import face_upscale, load_background
 from gfpgan_core.choose import choose, find
 from gfpgan_core.config import AUTO_SCALE, RestoreOptions
 from gfpgan_core.damage import damage_of
@@ -241,12 +241,15 @@ class FaceRestorer:
         with clock("background"):
             if options.aligned:  # the crop is all there is
                 mixed = cv2.addWeighted(restored[0], blends[0], pixels[0], 1 - blends[0], 0)
-                canvas = np.asarray(geometry.resize(mixed, job.size_wh), np.uint8)
+                upscaled = self._upscale_faces(job, [np.asarray(mixed, np.uint8)], blends)
+                whole = mixed if upscaled[0] is None else upscaled[0]
+                canvas = np.asarray(geometry.resize(whole, job.size_wh), np.uint8)
             else:
+                upscaled = self._upscale_faces(job, restored, blends)
                 canvas = self._enlarge(job)
         with clock("blending"):
             if not options.aligned:
-                self._paste(canvas, job, restored, blends)
+                self._paste(canvas, job, restored, blends, upscaled)
             alpha = _resized_alpha(photo, job.size_wh)
         scale = options.scale_for(photo.rgb.shape[1], photo.rgb.shape[0])
         return Restoration(
@@ -267,26 +270,57 @@ class FaceRestorer:
             metadata=photo.metadata,
             damages=damages,
             blends=blends,
+            upscaled=[face is not None for face in upscaled] if options.upscale_faces else [],
         )
 
     def _enlarge(self, job: Job) -> ImageU8:
         if job.enlarged is not None:
             return job.enlarged
-        rgb, background = job.photo.rgb, job.options.background
-        if background == "none":
-            return np.asarray(geometry.resize(rgb, job.size_wh), np.uint8)
-        enlarged = load_background(background, self.device)(rgb, job.size_wh)
-        return images.keep_gray(enlarged, rgb) if job.options.keep_gray else enlarged
+        if job.options.background == "none":
+            return np.asarray(geometry.resize(job.photo.rgb, job.size_wh), np.uint8)
+        return self._enlarge_by_network(job.options, job.photo.rgb, job.size_wh)
+
+    def _enlarge_by_network(
+        self, options: RestoreOptions, rgb: ImageU8, size_wh: tuple[int, int]
+    ) -> ImageU8:
+        enlarged = load_background(options.background, self.device)(rgb, size_wh)
+        return images.keep_gray(enlarged, rgb) if options.keep_gray else enlarged
+
+    def _upscale_faces(
+        self, job: Job, faces: list[ImageU8], blends: list[float]
+    ) -> list[ImageU8 | None]:
+        """Return the faces, (size, size, 3), enlarged by the background's network.
+
+        None where that isn't asked for, where the result shows no more pixels than the face has,
+        and where nothing of the face is pasted.
+        """
+        upscaled: list[ImageU8 | None] = [None] * len(faces)
+        if not job.options.upscale_faces:
+            return upscaled
+        scale = job.options.scale_for(job.photo.rgb.shape[1], job.photo.rgb.shape[0])
+        for number, (crop, face) in enumerate(zip(job.crops, faces, strict=True)):
+            factor = face_upscale(crop.crop_from_image, scale)
+            if factor > 1 and blends[number] > 0:
+                side = factor * len(face)
+                upscaled[number] = self._enlarge_by_network(job.options, face, (side, side))
+        return upscaled
 
     def _paste(
-        self, canvas: ImageU8, job: Job, restored: list[ImageU8], blends: list[float]
+        self,
+        canvas: ImageU8,
+        job: Job,
+        restored: list[ImageU8],
+        blends: list[float],
+        upscaled: list[ImageU8 | None],
     ) -> None:
         if not any(blends):
             return
         masks = self.masker(restored)
         faces = [
-            RestoredFace(crop, face, mask * np.float32(blend))
-            for crop, face, mask, blend in zip(job.crops, restored, masks, blends, strict=True)
+            RestoredFace(crop, face, mask * np.float32(blend), larger)
+            for crop, face, mask, blend, larger in zip(
+                job.crops, restored, masks, blends, upscaled, strict=True
+            )
             if blend > 0
         ]
         enlarged = job.options.background != "none" or job.enlarged is not None

@@ -49,6 +49,8 @@ class Restoration:
     """Of each crop, before it was restored."""
     blends: list[float] = field(default_factory=list)
     """The share of each restored face."""
+    upscaled: list[bool] = field(default_factory=list)
+    """With `upscale_faces`: whether the background's network enlarged each restored face."""
     metadata: images.Metadata = field(default_factory=images.Metadata)
     """The photo's."""
 
@@ -62,6 +64,8 @@ class Restoration:
         }
         if self.blends:
             counts["blend"] = round(sum(self.blends) / len(self.blends), 2)
+        if self.upscaled:
+            counts["upscaled"] = sum(self.upscaled)
         return counts
 
     def remarks(self) -> Iterator[str]:
@@ -79,7 +83,8 @@ class Restoration:
         """Return a phrase such as `2 faces, 1 left alone (1 too small)`."""
         count = len(self.faces)
         faces = f"{count} face{'s' * (count != 1)}" if count or not self.crops else "aligned"
-        return ", ".join(filter(None, [faces, describe(self.left_alone)]))
+        upscaled = f"{sum(self.upscaled)} upscaled" if self.upscaled else ""
+        return ", ".join(filter(None, [faces, upscaled, describe(self.left_alone)]))
 
     def save(self, path: Path | str, *, keep_gps: bool = False) -> Path:
         """Write the image in the format of the path's suffix, such as .png or .jpg.

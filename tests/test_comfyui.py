@@ -136,6 +136,6 @@ def test_the_inputs_are_those_of_the_readme(comfyui: _ComfyUI) -> None:
     text = (_FOLDER / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) ?\|$", text, re.MULTILINE)
     given = _defaults(_node(_FOLDER))
-    assert {name: default.strip("` ") for name, default in rows} == {
-        name: f"{value:g}" if isinstance(value, float) else value for name, value in given.items()
-    }
+    shown = {name: f"{value:g}" for name, value in given.items() if isinstance(value, float)}
+    shown |= {name: "off" for name, value in given.items() if value is False}
+    assert {name: default.strip("` ") for name, default in rows} == given | shown

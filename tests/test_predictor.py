@@ -62,7 +62,7 @@ class _Run:
         others: dict[str, Any] = {
             **{"version": "compact", "background_upsampler": "none", "output_format": "auto"},
             **{"blend": 1, "auto_blend": False, "faces": "all", "only_center_face": False},
-            **{"aligned": False},
+            **{"aligned": False, "upscale_faces": False},
             **chosen,
         }
         return images.read(Path(self.predictor.run(img=cog.Path(img), scale=scale, **others)))
@@ -138,3 +138,13 @@ def test_faces_and_their_blend_are_as_the_client_chose(run: _Run) -> None:
         run(photo, faces="first")
     with pytest.raises(InputError, match="faces is '1' and only_center_face is on: send one"):
         run(_photo(run.folder, (60, 40)), faces="1", only_center_face=True)
+
+
+def test_large_faces_are_upscaled_where_the_client_asks_and_the_scale_is_above_2(run: _Run) -> None:
+    network = "realesrgan-x4v3"
+    run(_photo(run.folder, (60, 40)), scale=4, background_upsampler=network, upscale_faces=True)
+    assert run.restorer.asked[-1].upscale_faces
+    for scale, upsampler, said in ((2, network, "scale is auto"), (4, "none", "background is")):
+        photo = _photo(run.folder, (60, 40))
+        with pytest.raises(InputError, match=f"upscale_faces is on and {said}"):
+            run(photo, scale=scale, background_upsampler=upsampler, upscale_faces=True)

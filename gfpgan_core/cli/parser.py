@@ -197,7 +197,7 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_picture(parser: argparse.ArgumentParser, scale: str, blend: str) -> None:
-    """Add the scale, with this default, the background, and the blend, with this help."""
+    """Add the scale, with this default, what enlarges, and the blend, with this help."""
     add = parser.add_argument
     add(
         "--scale",
@@ -207,6 +207,8 @@ def _add_picture(parser: argparse.ArgumentParser, scale: str, blend: str) -> Non
         f" {scale}",
     )
     add("--background", choices=get_args(Background), default="none", help="default: none")
+    upscale = "enlarge restored faces by the background's network too, at scales above 2"
+    add("--upscale-faces", action="store_true", help=upscale)
     add("--blend", type=_number_or_auto, default=1.0, help=blend)
 
 

@@ -222,6 +222,8 @@ def _described_faces(result: Restoration) -> Iterator[dict[str, Any]]:
         described = described_face(face, *result.damages[number : number + 1])
         for blend in result.blends[number : number + 1]:
             described["blend"] = blend
+        for upscaled in result.upscaled[number : number + 1]:
+            described["upscaled"] = upscaled
         yield described | {"seconds": round(seconds, 4)}
 
 

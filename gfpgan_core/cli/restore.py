@@ -89,6 +89,7 @@ def restore_options(options: argparse.Namespace) -> RestoreOptions:
         scale=options.scale,
         blend=options.blend,
         background=options.background,
+        upscale_faces=options.upscale_faces,
         faces=parse_faces(options.faces),
         boxes=tuple((box[0], box[1], box[2], box[3]) for box in options.boxes),
         aligned=options.aligned,
@@ -166,16 +167,15 @@ def _restore_found(
 def _report_page(
     options: argparse.Namespace, destination: _Destination, found: Found
 ) -> ReportPage:
-    settings = ", ".join(
-        [
-            str(options.weights or options.version),
-            f"scale {options.scale}",
-            f"blend {options.blend}",
-            f"background {options.background}",
-        ]
-    )
+    settings = [
+        str(options.weights or options.version),
+        f"scale {options.scale}",
+        f"blend {options.blend}",
+        f"background {options.background}",
+        *(["faces upscaled"] if options.upscale_faces else []),
+    ]
     count = len(found.photos)
-    return ReportPage(destination.folder, count, page=options.page, settings=settings)
+    return ReportPage(destination.folder, count, page=options.page, settings=", ".join(settings))
 
 
 def _recorded(options: argparse.Namespace) -> dict[str, Any]:

@@ -156,10 +156,12 @@ def _blocks(folder: Path, version: str, device: str) -> Any:
         blend: Any,
         is_auto: Any,
         background: Any,
+        upscale_faces: Any,
         progress: Any = gr.Progress(),
     ) -> tuple[Any, ...]:
+        chosen = version, scale, blend, is_auto, background, upscale_faces
         try:
-            return page.restore(photo, version, scale, blend, is_auto, background, progress)
+            return page.restore(photo, *chosen, progress)
         except (InputError, RuntimeError) as error:
             text = html.escape(error_text(error), quote=False)
             raise gr.Error(text, duration=None, print_exception=False) from None
@@ -178,6 +180,7 @@ def _blocks(folder: Path, version: str, device: str) -> Any:
                     gr.Slider(0, 1, 1, step=0.05, label="Blend: share of the restored face"),
                     gr.Checkbox(label="Blend as much as each face's damage asks for"),
                     gr.Dropdown([*get_args(Background)], value="none", label="Background"),
+                    gr.Checkbox(label="Background's network over faces, too, at scale 4"),
                 ]
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=2):
@@ -223,6 +226,7 @@ class _Page:
         blend: float,
         is_blend_auto: bool,
         background: Background,
+        upscale_faces: bool,
         progress: Any,
     ) -> tuple[tuple[str, str], str, str, list[tuple[str, str]]]:
         """Return what the page shows: the previews, a text, the result's file, the faces.
@@ -241,6 +245,7 @@ class _Page:
                 scale="auto" if scale == "auto" else float(scale),
                 blend="auto" if is_blend_auto else blend,
                 background=background,
+                upscale_faces=upscale_faces,
             )
             path = Path(photo)
             if path.stat().st_size > MAX_PHOTO_BYTES:

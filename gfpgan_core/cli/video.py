@@ -31,7 +31,7 @@ _MAX_CRF = 51.0
 # What the frames depend on, beside the video and the weights.
 _SETTINGS = (
     *("version", "scale", "background", "blend", "faces", "min_eye_distance", "max_eye_distance"),
-    *("min_score", "detector", "mask", "backend", "crf"),
+    *("min_score", "detector", "mask", "backend", "crf", "upscale_faces"),
 )
 
 
@@ -129,6 +129,7 @@ def _restore_options(options: argparse.Namespace) -> RestoreOptions:
         scale=options.scale,
         blend=options.blend,
         background=options.background,
+        upscale_faces=options.upscale_faces,
         faces=faces,
         min_eye_distance_px=options.min_eye_distance,
         max_eye_distance_px=math.inf if most is None else most,

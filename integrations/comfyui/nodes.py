@@ -45,6 +45,7 @@ class RestoreFaces:
             "optional": {
                 "scale": ("FLOAT", scale),
                 "weights": ("STRING", {"default": "", "placeholder": "a file of your own"}),
+                "upscale_faces": ("BOOLEAN", {"default": False}),
             },
         }
 
@@ -57,6 +58,7 @@ class RestoreFaces:
         detector: str,
         scale: float = 1.0,
         weights: str = "",
+        upscale_faces: bool = False,
     ) -> tuple[Tensor]:
         """Return (N, round(H * scale), round(W * scale), 3) of (N, H, W, 3), both RGB in 0..1.
 
@@ -65,7 +67,9 @@ class RestoreFaces:
         """
         device = comfy.model_management.get_torch_device()
         restorer = _restorer(version, weights, detector, "cuda" if device.type == "cuda" else "cpu")
-        options = RestoreOptions(scale=scale, blend=blend, background=background)
+        options = RestoreOptions(
+            scale=scale, blend=blend, background=background, upscale_faces=upscale_faces
+        )
         progress = comfy.utils.ProgressBar(len(image))
         restored = []
         for photo in image[..., :3]:
