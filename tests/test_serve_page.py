@@ -135,26 +135,40 @@ def test_a_photo_is_restored_in_the_browser(
     enlarged = Image.open(photo).resize((512, 512), Image.Resampling.LANCZOS)
     change = np.abs(np.asarray(result, int) - np.asarray(enlarged, int)).mean(axis=2)
     assert change[-40:].mean() < 1 < change.max()  # the face and nothing else is another
-    tab.wait_for("document.querySelectorAll('#faces img').length == 1")
+    tab.wait_for("document.querySelectorAll('#faces .pair').length == 1")
     assert "face 1: box" in tab.value("document.querySelector('#faces').innerText")
     assert {url.startswith((server.url, "about:")) for url in tab.requests()} == {True}
     assert not tab.complaints()
 
 
-def test_the_slider_moves(server: Server, chromium: Opener, tmp_path: Path) -> None:
+def test_the_slider_moves_by_mouse_and_keyboard_and_faces_are_marked(
+    server: Server, chromium: Opener, tmp_path: Path
+) -> None:
     Image.fromarray(data.astronaut()[:256, 96:352]).resize((128, 128)).save(tmp_path / "small.png")
     tab = chromium(1280, 1000)
     _send(tab, server, tmp_path / "small.png")
     _result(tab)
-    box = "document.querySelector('#slider').getBoundingClientRect()"
-    left, top, width, height = tab.value(f"(b => [b.x, b.y, b.width, b.height])({box})")
-    line = (
-        "document.querySelector('#slider [role=slider], #slider .outer').getBoundingClientRect().x"
+    pair = "document.querySelector('#slider .pair')"
+    box = f"(b => [b.x, b.y, b.width, b.height])({pair}.getBoundingClientRect())"
+    left, top, width, height = tab.value(box)
+    tab.drag((left + width / 2, top + height / 2), (left + width * 0.8, top + height / 2))
+    at = int(tab.value(f"{pair}.querySelector('input').value"))
+    assert abs(at - 80) <= 1
+    tab.key("ArrowLeft")  # it has the focus
+    assert tab.value(f"{pair}.style.getPropertyValue('--at')") == f"{at - 1}%"
+    tab.key("Home")
+    after = f"getComputedStyle({pair}.querySelector('.after')).clipPath"
+    assert tab.value(after) == "inset(0px 0px 0px 0%)"  # nothing is cut off: the result alone
+
+    drawn = f"getComputedStyle({pair}.querySelector('.drawn')).display"
+    assert tab.value(drawn) == "none"
+    tab.value("document.querySelector('#slider .marks input').click()")
+    assert tab.value(drawn) == "block"
+    eyes = tab.value(
+        f"[...{pair}.querySelectorAll('circle')].slice(0, 2).map(c => [c.cx, c.cy].map("
+        "length => length.baseVal.value))"
     )
-    before = tab.value(line)
-    middle = (left + width / 2, top + height / 2)
-    tab.drag(middle, (middle[0] + 60, middle[1]))
-    assert tab.value(line) - before == pytest.approx(60, abs=15)
+    np.testing.assert_allclose(eyes, [[53, 51], [75, 52]], atol=2.5)  # read off the photo
 
 
 def test_two_users_at_once_get_their_own(server: Server, chromium: Opener, tmp_path: Path) -> None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import html
 import math
 import os
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from gfpgan_core.cli.report import Tally, printable
+from gfpgan_core.cli.pairs import escaped, marks, pair, resource
+from gfpgan_core.cli.report import Tally
 from gfpgan_core.errors import InputError, error_text
 
 if TYPE_CHECKING:
@@ -75,10 +74,10 @@ class ReportPage:
         try:
             photo = images.read(source, page=self._page)
             figures["Size"] = f"{_size(photo.rgb)}, now {figures['Size']}"
-            pair = self._photos(source, photo, result.image, result.alpha)
+            shown = self._photos(source, photo, result.image, result.alpha, marks(result))
         except (InputError, MemoryError) as error:  # removed or changed since
-            pair = _soft(f"no picture: {error_text(error)}")
-        self._add(source, file, [pair, _list(figures), *map(_soft, remarks), self._faces(result)])
+            shown = _soft(f"no picture: {error_text(error)}")
+        self._add(source, file, [shown, _list(figures), *map(_soft, remarks), self._faces(result)])
 
     def restored_before(self, source: Path, file: Path) -> None:
         """Add a photo that an earlier run restored, whose faces and figures are not known now."""
@@ -86,18 +85,19 @@ class ReportPage:
 
         try:
             photo, after = images.read(source, page=self._page), images.read(file)
-            pair = self._photos(source, photo, after.rgb, after.alpha)
+            shown = self._photos(source, photo, after.rgb, after.alpha)
         except (InputError, MemoryError) as error:
-            pair = _soft(f"no picture: {error_text(error)}")
-        self._add(source, file, [pair, _soft("restored by an earlier run")])
+            shown = _soft(f"no picture: {error_text(error)}")
+        self._add(source, file, [shown, _soft("restored by an earlier run")])
 
     def failed(self, name: Path | str, text: str) -> None:
         """Add a photo that could not be restored, and why."""
-        self._failures.append(f"<li><b>{_escaped(name)}</b>: {_escaped(text)}</li>")
+        self._failures.append(f"<li><b>{escaped(name)}</b>: {escaped(text)}</li>")
 
     def html(self, tally: Tally) -> bytes:
         """Return the page as a file's content."""
-        css, js = (_resource(f"report_page.{kind}") for kind in ("css", "js"))
+        css = resource("report_page.css") + resource("pairs.css")
+        js = resource("pairs.js")
         policy = (
             f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(js)};"
             " base-uri 'none'; form-action 'none'"
@@ -108,7 +108,7 @@ class ReportPage:
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Restored photos</title><style>{css}</style></head><body>",
-            f"<h1>Restored photos</h1><p>{_escaped(tally)}</p>{_soft(self._settings)}",
+            f"<h1>Restored photos</h1><p>{escaped(tally)}</p>{_soft(self._settings)}",
             _soft(
                 "Drag a picture's line, or move it with the arrow keys: before on the left, after"
                 f" on the right. Pictures here are JPEG copies of at most {self.side_px} px a side"
@@ -130,17 +130,25 @@ class ReportPage:
         with contextlib.suppress(OSError):  # removed since
             size = f" ({file.stat().st_size / 1e6:.2f} MB)"
         self._articles.append(
-            f"<article><h2>{_escaped(source)}</h2>{''.join(parts)}"
-            f'<p><a href="./{quote(link)}">{_escaped(file.name)}</a>{size}</p></article>'
+            f"<article><h2>{escaped(source)}</h2>{''.join(parts)}"
+            f'<p><a href="./{quote(link)}">{escaped(file.name)}</a>{size}</p></article>'
         )
 
-    def _photos(self, source: Path, photo: Photo, rgb: ImageU8, alpha: ImageU8 | None) -> str:
+    def _photos(
+        self,
+        source: Path,
+        photo: Photo,
+        rgb: ImageU8,
+        alpha: ImageU8 | None,
+        overlay: str = "",
+    ) -> str:
         """Return a photo beside its result, both as large as the result's preview."""
         from gfpgan_core import images
 
         size_wh = images.preview_size_wh(rgb, self.side_px)
         before = images.preview(photo.rgb, photo.alpha, size_wh)
-        return self._pair(str(source), before, images.preview(rgb, alpha, size_wh), size_wh)
+        after = images.preview(rgb, alpha, size_wh)
+        return self._pair(str(source), before, after, size_wh, overlay)
 
     def _faces(self, result: Restoration) -> str:
         """Return the faces with their figures; an aligned photo's one face has none."""
@@ -151,24 +159,20 @@ class ReportPage:
         for n, crops in enumerate(zip(result.crops, result.restored_crops, strict=True)):
             before, after = (images.preview(crop, None, size_wh) for crop in crops)
             caption = ", ".join(_face_figures(result, n))
-            pair = self._pair(f"face {n + 1}", before, after, size_wh)
-            figures.append(f"<figure>{pair}<figcaption>{_escaped(caption)}</figcaption></figure>")
+            shown = self._pair(f"face {n + 1}", before, after, size_wh)
+            figures.append(f"<figure>{shown}<figcaption>{escaped(caption)}</figcaption></figure>")
         return f'<div class="faces">{"".join(figures)}</div>'
 
-    def _pair(self, name: str, before: bytes, after: bytes, size_wh: tuple[int, int]) -> str:
+    def _pair(
+        self, name: str, before: bytes, after: bytes, size_wh: tuple[int, int], overlay: str = ""
+    ) -> str:
         """Return two pictures with the slider between them, unless the page is full."""
-        urls = [base64.b64encode(data).decode("ascii") for data in (before, after)]
-        if sum(map(len, urls)) > self._room_bytes:
+        made = pair(name, before, after, size_wh, overlay)
+        if len(made) > self._room_bytes:
             limit = f"{MAX_PICTURE_BYTES / 2**20:.0f} MiB"
             return _soft(f"no picture: this page holds at most {limit} of them")
-        self._room_bytes -= sum(map(len, urls))
-        pictures = "".join(
-            f'<img class="{when}" alt="{when}" width="{size_wh[0]}" height="{size_wh[1]}"'
-            f' src="data:image/jpeg;base64,{url}">'
-            for when, url in zip(("before", "after"), urls, strict=True)
-        )
-        slider = f'<input type="range" aria-label="Before and after: {_escaped(name)}" value="50">'
-        return f'<div class="pair">{pictures}<span class="line"></span>{slider}</div>'
+        self._room_bytes -= len(made)
+        return made
 
 
 def _face_figures(result: Restoration, n: int) -> Iterator[str]:
@@ -188,24 +192,13 @@ def _size(rgb: ImageU8) -> str:
     return f"{rgb.shape[1]} x {rgb.shape[0]}"
 
 
-def _escaped(text: object) -> str:
-    """Return a text for HTML, also within double quotes; what hides or turns text is escaped."""
-    return html.escape(printable(str(text)))
-
-
 def _soft(text: str) -> str:
-    return f'<p class="soft">{_escaped(text)}</p>' if text else ""
+    return f'<p class="soft">{escaped(text)}</p>' if text else ""
 
 
 def _list(figures: dict[str, str]) -> str:
-    rows = (
-        f"<div><dt>{name}</dt><dd>{_escaped(text)}</dd></div>" for name, text in figures.items()
-    )
+    rows = (f"<div><dt>{name}</dt><dd>{escaped(text)}</dd></div>" for name, text in figures.items())
     return f"<dl>{''.join(rows)}</dl>"
-
-
-def _resource(name: str) -> str:
-    return resources.files("gfpgan_core.cli").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

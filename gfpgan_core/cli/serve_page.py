@@ -10,16 +10,17 @@ import argparse
 import functools
 import html
 import importlib.util
+import json
 import os
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gfpgan_core.cli.described import face_line
+from gfpgan_core.cli.pairs import escaped, marks, pair, resource
 from gfpgan_core.cli.report import Report
 from gfpgan_core.client_errors import errors_for_clients
 from gfpgan_core.config import Background, RestoreOptions
@@ -44,6 +45,13 @@ _POLICY = (
     " 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:;"
     " connect-src 'self' blob: data:; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 )
+
+# Gradio puts its own page's name before each rule that it is given, so that `.live` finds nothing.
+_SCRIPT = f"""() => {{
+const style = document.createElement("style");
+style.textContent = {json.dumps(resource("pairs.css"))};
+document.head.append(style);
+{resource("pairs.js")}}}"""
 
 
 def serve_page(options: argparse.Namespace) -> int:
@@ -120,6 +128,7 @@ def make_app(folder: Path, version: str, device: str | None, host: str) -> Any:
         blocks,
         path="/",
         max_file_size=MAX_PHOTO_BYTES,
+        js=_SCRIPT,
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -185,21 +194,10 @@ def _blocks(folder: Path, version: str, device: str) -> Any:
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=2):
                 outputs = [
-                    gr.ImageSlider(
-                        label="Before and after",
-                        interactive=False,
-                        buttons=["fullscreen"],
-                        elem_id="slider",
-                    ),
+                    gr.HTML(label="Before and after", elem_id="slider"),
                     gr.Markdown(elem_id="said"),
                     gr.File(label="Result", interactive=False, elem_id="result"),
-                    gr.Gallery(
-                        label="Faces, before and after",
-                        interactive=False,
-                        columns=2,
-                        object_fit="contain",
-                        elem_id="faces",
-                    ),
+                    gr.HTML(label="Faces, before and after", elem_id="faces"),
                 ]
         button.click(restore, inputs, outputs, concurrency_limit=1, api_visibility="private")
     return blocks
@@ -228,8 +226,8 @@ class _Page:
         background: Background,
         upscale_faces: bool,
         progress: Any,
-    ) -> tuple[tuple[str, str], str, str, list[tuple[str, str]]]:
-        """Return what the page shows: the previews, a text, the result's file, the faces.
+    ) -> tuple[str, str, str, str]:
+        """Return what the page shows: both pictures, a text, the result's file, the faces.
 
         Raises:
             InputError: the photo or an option can't be used; the page shows the text.
@@ -258,33 +256,31 @@ class _Page:
             progress(0.9, desc="writing")
             return self._shown(path.stem, before, result)
 
-    def _shown(self, stem: str, before: Any, result: Restoration) -> tuple[Any, ...]:
+    def _shown(self, stem: str, before: Any, result: Restoration) -> tuple[str, str, str, str]:
         from gfpgan_core import images
 
         # In Gradio's own folder, where it removes files in time.
         made = Path(tempfile.mkdtemp(prefix="made-", dir=self._folder))
         height, width = result.image.shape[:2]
         size_wh = images.preview_size_wh(result.image, _PREVIEW_SIDE_PX)
-        previews = []
-        for name, one in (("before", before.rgb), ("after", result.image)):
-            alpha = before.alpha if name == "before" else result.alpha
-            previews.append(made / f"{name}.jpg")
-            previews[-1].write_bytes(images.preview(one, alpha, size_wh))
+        before_jpeg = images.preview(before.rgb, before.alpha, size_wh)
+        after_jpeg = images.preview(result.image, result.alpha, size_wh)
+        shown = pair("the photo", before_jpeg, after_jpeg, size_wh, marks(result))
         file = result.save(made / f"{stem}_restored.{result.format_for('auto')}")
         seconds = f"{sum(result.seconds.values()):.1f} s"
         said = ", ".join([*result.remarks(), f"{width} x {height} px", seconds])
-        return tuple(map(str, previews)), said, str(file), list(_face_pairs(made, result))
+        return shown, said, str(file), _faces(result)
 
 
-def _face_pairs(folder: Path, result: Restoration) -> Iterator[tuple[str, str]]:
-    """Yield for each face a picture of it, before beside after, with what is known of it."""
-    import numpy as np
-
+def _faces(result: Restoration) -> str:
+    """Return each face before and after, with what is known of it, as HTML."""
     from gfpgan_core import images
 
-    for n, pair in enumerate(zip(result.crops, result.restored_crops, strict=True)):
-        both = np.hstack(pair)
-        path = folder / f"face_{n + 1}.jpg"
-        path.write_bytes(images.preview(both, None, (2 * _FACE_SIDE_PX, _FACE_SIDE_PX)))
-        share = f"share {result.blends[n]:.2g}"
-        yield str(path), f"{face_line(result.faces[n], result.damages[n])}, {share}"
+    size_wh = (_FACE_SIDE_PX, _FACE_SIDE_PX)
+    figures = []
+    for n, crops in enumerate(zip(result.crops, result.restored_crops, strict=True)):
+        before, after = (images.preview(crop, None, size_wh) for crop in crops)
+        line = f"{face_line(result.faces[n], result.damages[n])}, share {result.blends[n]:.2g}"
+        shown = pair(f"face {n + 1}", before, after, size_wh)
+        figures.append(f"<figure>{shown}<figcaption>{escaped(line)}</figcaption></figure>")
+    return f'<div class="faces">{"".join(figures)}</div>'
