@@ -24,6 +24,7 @@ from gfpgan_core import images
 from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.load import load, load_file, parameter_count
+from gfpgan_core.weights.releases import RELEASES
 from train.config_file import load_config
 from train.degradation_config import STRENGTHS, DegradationConfig
 from train.faces import Faces, open_faces
@@ -49,7 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("faces", type=Path, help="folder, zip, tar or LMDB of aligned faces")
     parser.add_argument(
-        "--weights", type=Path, action="append", help="default: the shipped compact weights"
+        "--weights",
+        action="append",
+        metavar="FILE",
+        help="a file, or a release's name; default: compact, which ships",
     )
     parser.add_argument("--strength", choices=list(STRENGTHS), action="append", help="default: all")
     parser.add_argument(
@@ -90,18 +94,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _networks(paths: list[Path] | None) -> dict[str, GFPGAN]:
-    """Return the networks by their files' names, `compact` if no file is given.
+def _networks(sources: list[str] | None) -> dict[str, GFPGAN]:
+    """Return the networks by their files' or releases' names.
 
     Raises:
         InputError: one is no GFPGAN, or two of several sizes are to be compared.
         WeightsError: a file is none of ours.
     """
-    if not paths:
-        network = load("compact")
-        assert isinstance(network, GFPGAN)
-        return {"compact": network}
-    networks = {path.stem: load_file(path) for path in paths}
+    networks: dict[str, GFPGAN] = {}
+    for source in sources or ["compact"]:
+        is_release = source in RELEASES and not Path(source).exists()
+        network = load(source) if is_release else load_file(Path(source))
+        if not isinstance(network, GFPGAN):
+            raise InputError(f"--weights {source}: only GFPGAN generators are measured here")
+        networks[source if is_release else Path(source).stem] = network
     if len({network.config.face_size_px for network in networks.values()}) > 1:
         raise InputError("the weights are of different face sizes: give each its own command")
     return networks

@@ -23,7 +23,8 @@ from train.faces import open_faces
 from train.prepare import MIN_EYE_DISTANCE_PX, Prepared, prepare_faces
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit status: 0, 1 without a usable face or after a message, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", type=Path, help="folder, searched with its subfolders")
     parser.add_argument("destination", type=Path, help="folder to make")
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--detector", choices=get_args(DetectorName), default="auto", help="default: auto"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         result = _prepare(options)

@@ -21,7 +21,8 @@ from train.degradations import degrade
 from train.faces import open_faces
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit status: 0, or 1 after a message on what was wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("faces", type=Path, help="folder, zip, tar or LMDB of aligned faces")
     parser.add_argument("sheet", type=Path, help="PNG, JPEG or WebP to write")
@@ -30,7 +31,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=6, help="faces")
     parser.add_argument("--columns", type=int, default=6, help="samples of each")
     parser.add_argument("--tile", type=int, default=192, metavar="PX")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         config = load_config(options.config, options.set)
         faces = open_faces(options.faces)

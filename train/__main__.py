@@ -76,6 +76,7 @@ def _run(options: argparse.Namespace) -> None:
     weights = train(config)
     if options.export:
         _export(weights, options.export)
+    logging.info("trained %d steps: the weights are in %s", config.steps, options.export or weights)
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
