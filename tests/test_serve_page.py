@@ -217,7 +217,7 @@ def _asked(server: Server, version: str, photo: Path | str) -> list[str]:
             (path,) = httpx.post(f"{api}/upload", files={"files": ("a.jpg", file)}).json()
     session = os.urandom(4).hex()
     chosen = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [chosen, version, "auto", 1, False, "none"], "fn_index": 0}
+    body = {"data": [chosen, version, "auto", 1, False, "none", False], "fn_index": 0}
     httpx.post(f"{api}/queue/join", json=body | {"session_hash": session}).raise_for_status()
     answer = httpx.get(f"{api}/queue/data", params={"session_hash": session}, timeout=HANG_S)
     return answer.text.splitlines()
