@@ -75,6 +75,13 @@ def make_photos(folder: Path, photos: int, hostile: int, killers: int) -> None:
         (folder / f"hostile_{number}.png").write_bytes(data)
 
 
+def save_network(path: Path) -> None:
+    """Write a small random network, of the photos' size."""
+    torch.manual_seed(0)
+    config = GeneratorConfig(_SIDE_PX, 1, 0.125, 64, residual=True)
+    save_safetensors(GFPGAN(config), path)
+
+
 def expected_bytes(photos: Path, weights: Path, folder: Path) -> dict[str, str]:
     """Return the sha256 of each good photo's result, by the plain command on one thread."""
     output = folder / "plain"
@@ -231,9 +238,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="soak_batch_"))
     photos, weights = folder / "photos", folder / "tiny.safetensors"
     make_photos(photos, options.photos, options.hostile, options.killers)
-    torch.manual_seed(0)
-    config = GeneratorConfig(_SIDE_PX, 1, 0.125, 64, residual=True)
-    save_safetensors(GFPGAN(config), weights)
+    save_network(weights)
     expected = expected_bytes(photos, weights, folder)
     good = options.photos - options.hostile
     print(f"{options.photos} photos; the plain command restored {len(expected)}", flush=True)
