@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -240,6 +241,18 @@ def test_settings_survive_json_and_name_the_folder() -> None:
     assert settings.key() != Settings(options=RestoreOptions()).key()
     with pytest.raises(InputError, match="version is 'v9'; allowed: "):
         Settings(version="v9").key()
+
+
+def test_options_that_a_later_version_adds_do_not_name_another_folder() -> None:
+    """Millions of photos would be restored again."""
+    options = [("smoothing", float, 0.5)]
+    later_options = dataclasses.make_dataclass("O", options, bases=(RestoreOptions,), frozen=True)
+    fields = [("options", RestoreOptions, dataclasses.field(default_factory=later_options))]
+    later = dataclasses.make_dataclass("S", fields, bases=(Settings,), frozen=True)
+    key = Settings(options=RestoreOptions(blend=0.5)).key()
+    assert later(options=later_options(blend=0.5)).key() == key
+    assert later(options=later_options(blend=0.5, smoothing=0.7)).key() != key
+    assert later(options=later_options(blend=0.6)).key() != key
 
 
 @pytest.mark.parametrize("share", ["1", "2/2", "0/0", "-1/3", "a/b"])

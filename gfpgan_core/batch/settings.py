@@ -62,11 +62,16 @@ class Settings:
     def key(self) -> str:
         """Return the name of these settings' folder: 12 hexadecimal digits of their hash.
 
+        Values at their defaults are left out: a run goes on where a later version has options that
+        an earlier one had not.
+
         Raises:
             WeightsError: the weights can't be read.
             InputError: unknown version.
         """
-        text = json.dumps(self.described(), sort_keys=True)
+        named, usual = self.described(), asdict(type(self)())
+        named["options"] = _differing(named["options"], usual.pop("options"))
+        text = json.dumps(_differing(named, usual), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _weights_sha256(self) -> str:
@@ -76,3 +81,7 @@ class Settings:
         if release.file and not self.weights:
             return release.file.sha256
         return weights_sha256(Path(self.weights) if self.weights else SHIPPED)
+
+
+def _differing(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != usual.get(name, ...)}
