@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from gfpgan_core.batch.packages import require
-from gfpgan_core.batch.rows import Row
+from gfpgan_core.batch.rows import SUCCESS, Row
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.networks.gfpgan import GFPGAN
 from gfpgan_core.weights.checkpoint import save_safetensors
@@ -202,6 +202,9 @@ def faults_of(output: Path, photos: Path, expected: dict[str, str]) -> list[str]
             found = hashlib.sha256((folder / row.output).read_bytes()).hexdigest()
             if not found == row.sha256 == expected[name]:
                 faults.append(f"{name} has other bytes")
+    unfinished = [path.name for path in run.glob("[0-9]*") if not (path / SUCCESS).exists()]
+    if unfinished:
+        faults.append(f"not marked as done: {unfinished[:5]}")
     files = set(run.rglob("*.png"))
     files -= {folder / row.output for folder, row in rows if row.output}
     left = [*files, *run.rglob("*.partial*"), *run.rglob(".fetched_*"), *run.rglob("rows.jsonl")]
