@@ -1,11 +1,13 @@
 """Measure how much the aligned crop of a moving face jitters, with and without smoothing.
 
 python -m scripts.measure_tracking
+python -m scripts.measure_tracking --restored --frames 60   # the restored frames as well
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import itertools
 import sys
@@ -17,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfpgan_core import geometry, images
-from gfpgan_core.detect import load_detector
+from gfpgan_core.config import RestoreOptions
+from gfpgan_core.detect import Detection, load_detector
 from gfpgan_core.detectors import Face
 from gfpgan_core.geometry import Transform
 from gfpgan_core.images import ImageU8
+from gfpgan_core.pipeline import FaceRestorer
 from gfpgan_core.video.tracking import DetectedFrame, follow
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample.jpg"
@@ -103,11 +107,55 @@ def _change(frames: list[ImageU8], crops: list[Transform]) -> float:
     return float(np.mean([np.abs(b - a).mean() for a, b in itertools.pairwise(cut)]))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A detector that returns a face known before."""
+
+    face: Face
+
+    def find(self, image: ImageU8, min_score: float = 0.5) -> Detection:
+        return Detection([self.face])
+
+
+def restored(restorer: FaceRestorer, frames: list[ImageU8], faces: list[Face]) -> list[ImageU8]:
+    """Return the frames with the face of each restored and pasted back, at their own size."""
+    restorer = copy.copy(restorer)
+    results = []
+    for frame, face in zip(frames, faces, strict=True):
+        restorer.detector = _Known(face)
+        results.append(restorer.restore(frame, RestoreOptions(scale=1)).image)
+    return results
+
+
+def flicker(frames: list[ImageU8], true_faces: list[Face]) -> float:
+    """Return the mean difference of consecutive frames over the face, in gray levels.
+
+    The frames are cut out by the true motion, by which nothing moves: what is left is flicker, and
+    what resampling changes.
+    """
+    return _change(frames, [face.crop_of_size(_CROP_PX) for face in true_faces])
+
+
+def true_faces(clip: Clip, first: Face) -> list[Face]:
+    """Return the first frame's face, moved as the portrait moves."""
+    portrait_from_image = geometry.inverse(clip.truth[0])
+    return [
+        dataclasses.replace(
+            first,
+            landmarks=geometry.apply(geometry.chain(one, portrait_from_image), first.landmarks),
+        )
+        for one in clip.truth
+    ]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; return the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Print the tables; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=150, help="default: 150, five seconds")
     parser.add_argument("--detector", default="centerface")
+    parser.add_argument("--restored", action="store_true", help="restore the frames with `compact`")
     options = parser.parse_args(arguments)
     clip = make_clip(options.frames)
     detector = load_detector(options.detector)
@@ -115,23 +163,24 @@ def main(arguments: list[str] | None = None) -> int:
     for number, frame in enumerate(clip.degraded):
         looks.append(DetectedFrame(number / RATE, detector.find(frame).faces[:1]))
     followed = [next(iter(faces.values())) for faces in follow(looks)]
-    first = looks[0].faces[0]
-    portrait_from_image = geometry.inverse(clip.truth[0])
-    true = [
-        dataclasses.replace(
-            first,
-            landmarks=geometry.apply(geometry.chain(one, portrait_from_image), first.landmarks),
-        )
-        for one in clip.truth
-    ]
+    true = true_faces(clip, looks[0].faces[0])
+    kinds = {
+        "as detected": [look.faces[0] for look in looks],
+        "smoothed": followed,
+        "by the true motion": true,
+    }
     print("| crop | between frames, px | of the whole, px | clean, levels | degraded, levels |")
     print("|---|---|---|---|---|")
-    for name, faces in (
-        ("as detected", [look.faces[0] for look in looks]),
-        ("smoothed", followed),
-        ("by the true motion", true),
-    ):
+    for name, faces in kinds.items():
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in jitter(clip, faces)) + " |")
+    if options.restored:
+        restorer = FaceRestorer.from_release("compact", detector=options.detector)
+        print("\n| frames, over the face | change, levels |\n|---|---|", flush=True)
+        print(f"| before degradation | {flicker(clip.clean, true):.2f} |")
+        print(f"| degraded | {flicker(clip.degraded, true):.2f} |", flush=True)
+        for name, faces in kinds.items():
+            changed = flicker(restored(restorer, clip.degraded, faces), true)
+            print(f"| restored, crops {name} | {changed:.2f} |", flush=True)
     return 0
 
 
