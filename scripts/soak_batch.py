@@ -4,8 +4,9 @@
 
 Photos are small, aligned faces (the sample portrait's, shifted and made noisy); hostile files begin
 as pictures and are none; a killer ends the process that opens it, as a decoder's crash does. Every
-few seconds one of the processes that restore gets SIGKILL, three times the command itself, which is
-then started again. A plain `gfpgan restore` of the good photos says what the bytes must be.
+few seconds, at random, one of the processes that restore gets SIGKILL, three times the command
+itself, which is then started again. A plain `gfpgan restore` of the good photos says what the bytes
+must be.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         """Kill and measure until `done` is set."""
-        while not self.done.wait(self._every_s):
+        while not self.done.wait(self._random.uniform(0.5, 1.5) * self._every_s):
             found = self.processes()
             largest: dict[str, float] = collections.defaultdict(float)
             for pid, kind in found:
@@ -235,7 +236,7 @@ def main() -> int:
     parser.add_argument("--hostile", type=int, default=200)
     parser.add_argument("--killers", type=int, default=5)
     parser.add_argument("--shards", type=int, default=40)
-    parser.add_argument("--kill-every", type=float, default=10.0, help="seconds")
+    parser.add_argument("--kill-every", type=float, default=10.0, help="seconds, mean")
     parser.add_argument("--ray", action="store_true", help="on Ray, not on local workers")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak_batch_"))

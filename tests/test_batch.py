@@ -41,6 +41,16 @@ def kill(event, arguments):
 sys.addaudithook(kill)
 """
 
+# Ends the first two processes that open such a file.
+UNLUCKY = """
+import os, signal, sys
+def kill(event, arguments):
+    if event == "open" and "unlucky" in str(arguments[0]) and len(os.listdir(KILLS)) < 2:
+        os.mkdir(f"{KILLS}/{os.getpid()}")
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
+"""
+
 # Ends the first process that is about to finish a result, once.
 INTERRUPTER = """
 import os, signal
@@ -126,9 +136,26 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
         "killer.png": "poison",
     }
     assert "died" in rows["killer.png"].error
-    assert 2 <= rows["killer.png"].attempts <= 3  # alone it is tried twice
+    assert 3 <= rows["killer.png"].attempts <= 4  # alone it is tried three times
     status = status_of_run(run, manifest)
     assert [Path(row.uri).name for row in status.poison] == ["killer.png"]
+
+
+def test_a_photo_that_was_in_two_processes_that_were_killed_is_no_poison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook, kills, photos = tmp_path / "hook", tmp_path / "kills", tmp_path / "photos"
+    for folder in (hook, kills, photos):
+        folder.mkdir()
+    (hook / "sitecustomize.py").write_text(f"KILLS = {str(kills)!r}\n{UNLUCKY}")
+    save_photo(photos / "unlucky.png", 9)
+    manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+
+    _run(manifest, run)
+
+    (row,) = rows_of(run)
+    assert (row.status, row.attempts) == ("restored", 3)
 
 
 def test_a_kill_in_the_middle_of_a_file_leaves_no_part_of_it(

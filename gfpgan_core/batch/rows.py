@@ -31,7 +31,7 @@ STATUSES: tuple[str, ...] = get_args(RowStatus)
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome of one photo. `failed`: an error; `poison`: the process died of it, twice."""
+    """The outcome of one photo. `failed`: an error; `poison`: the process died of it."""
 
     id: int
     uri: str

@@ -28,8 +28,9 @@ from gfpgan_core.errors import InputError
 PHOTO_TIMEOUT_S = 1800.0
 """After this time without an event a process counts as dead."""
 
-# A photo that was alone in its process when that died, this often, is poison.
-_DEATHS_ALONE = 2
+# A photo that was alone in its process when that died, this often, is poison. With two, one good
+# photo of 10,000 was called so where processes were killed every 6 s.
+_DEATHS_ALONE = 3
 
 # So many processes in a row that die before their first photo: no photo is the cause.
 _MAX_EARLY_DEATHS = 10
