@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,16 +182,22 @@ class _QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def file_host(folder: Path, handler: type[_QuietHandler] = _QuietHandler) -> Iterator[str]:
-    """The address of a local HTTP server of a folder's files."""
-    made = functools.partial(handler, directory=str(folder))
-    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), made)
+def http_host(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a local HTTP server, whose requests `handler` answers."""
+    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=host.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{host.server_port}"
     finally:
         host.shutdown()
         host.server_close()
+
+
+@contextlib.contextmanager
+def file_host(folder: Path, handler: type[_QuietHandler] = _QuietHandler) -> Iterator[str]:
+    """The address of a local HTTP server of a folder's files."""
+    with http_host(functools.partial(handler, directory=str(folder))) as address:
+        yield address
 
 
 @contextlib.contextmanager

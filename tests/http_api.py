@@ -7,13 +7,13 @@ import http.server
 import json
 import queue
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pages
+from cog_server import http_host
 from conftest import HANG_S
 
 
@@ -50,17 +50,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def _serving(handler: type[_Handler]) -> Iterator[str]:
-    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=host.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{host.server_port}"
-    finally:
-        host.shutdown()
-        host.server_close()
-
-
-@contextlib.contextmanager
 def webhook() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
     """The address of a receiver, and what comes to it."""
     received: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -70,7 +59,7 @@ def webhook() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
             received.put(self.body())
             self.answer({})
 
-    with _serving(Receiver) as address:
+    with http_host(Receiver) as address:
         yield address, received
 
 
@@ -92,5 +81,5 @@ def replicate_api(cog: str) -> Iterator[str]:
             more = {"model": "owner/name", "version": body["version"], "input": {}, "urls": {}}
             self.answer(answer | more)
 
-    with _serving(Api) as address:
+    with http_host(Api) as address:
         yield address
