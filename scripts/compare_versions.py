@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,9 @@ def _restorers(
     """Return what loads each restorer, by its label: one is in memory at a time."""
     named = versions or ([] if files else [*RELEASES])
     loaders: dict[str, Callable[[], FaceRestorer]] = {
-        version: lambda version=version: FaceRestorer.from_release(version)  # type: ignore[misc]
-        for version in named
+        version: partial(FaceRestorer.from_release, version) for version in named
     }
-    for file in files:
-        loaders[file.name] = lambda file=file: FaceRestorer.from_file(file)  # type: ignore[misc]
-    return loaders
+    return loaders | {file.name: partial(FaceRestorer.from_file, file) for file in files}
 
 
 def compare(photo: Photo, restorers: dict[str, Callable[[], FaceRestorer]]) -> dict[str, ImageU8]:
