@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import pytest
 from conftest import ROOT, random_network
 
@@ -115,12 +116,6 @@ def test_a_face_is_looked_for_in_a_box_and_found_where_the_photo_showed_none() -
         RestoreOptions(boxes=((50, 20, 40, 60),))
 
 
-def _commands(page: str = "faces.md") -> list[str]:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\s+#.*", "", line) for line in block.splitlines()]
-
-
 def _documented_fields() -> set[str]:
     text = (ROOT / "docs" / "faces.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"\| field \| meaning \|\n.*?\n((?:\|.*\n)+)", text)
@@ -162,7 +157,7 @@ def run(
 
 
 def test_the_documented_commands_choose_what_they_say(run: Run, two_faces: ImageU8) -> None:
-    listing_command, first, boxed = _commands()
+    listing_command, first, boxed = pages.commands("faces.md")
     (listed,) = run(listing_command, "--json")
     assert [face["number"] for face in listed["faces"]] == [1, 2]
     first_face, second_face = listed["faces"]
@@ -184,7 +179,7 @@ def test_the_documented_commands_choose_what_they_say(run: Run, two_faces: Image
 
 
 def test_the_documented_blend_is_the_one_that_the_face_asks_for(run: Run) -> None:
-    (command,) = _commands("blend.md")
+    (command,) = pages.commands("blend.md")
     restored, _ = run(command, "--json")
     (face,) = restored["faces"]
     by_noise = min(max((face["noise"] - 3) / 27, 0), 1)  # as the page says
@@ -194,7 +189,7 @@ def test_the_documented_blend_is_the_one_that_the_face_asks_for(run: Run) -> Non
 def test_a_list_is_readable_and_failures_count(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = [line["text"] for line in run(_commands()[0])]
+    said = [line["text"] for line in run(pages.commands("faces.md")[0])]
     assert said[0] == "group.jpg: 2 faces"
     assert re.fullmatch(
         r"  face 1: box \d+,\d+,\d+,\d+, score 0\.\d\d, eye distance \d+ px, sharpness [01]\.\d\d,"
