@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_runs import Cli, FakeRestorer, cli, contents, out, photo, visible
@@ -79,6 +81,58 @@ def test_resume_does_not_take_other_results_for_these(cli: Cli, tmp_path: Path, 
     assert "1 restored" in cli.closing
 
 
+def test_a_record_of_a_version_that_had_fewer_options_is_honored(
+    cli: Cli, tmp_path: Path, out: Path
+) -> None:
+    """It was made as the options that it doesn't name are made at their defaults."""
+    path = photo(tmp_path / "a.png", 1)
+    command = (path, "--output", out, "--blend", 0.5)
+    assert cli(*command) == 0
+    _rewrite_options(out, lambda options: options.pop("deinterlace"))
+    assert cli(*command, "--resume") == 0
+    assert cli.closing == "0 restored, 0 failed, 1 passed over: 1 done already"
+    assert cli(*command, "--resume", "--deinterlace") == 0
+    assert cli.closing == "1 restored, 0 failed, 0 passed over"
+
+
+def test_a_record_with_an_option_of_a_later_version_is_not_honored(
+    cli: Cli, tmp_path: Path, out: Path
+) -> None:
+    """Nobody knows here what it did to the photo."""
+    path = photo(tmp_path / "a.png", 1)
+    assert cli(path, "--output", out) == 0
+    _rewrite_options(out, lambda options: options.update(smoothing=0.7))
+    assert cli(path, "--output", out, "--resume") == 0
+    assert cli.closing == "1 restored, 0 failed, 0 passed over"
+
+
+def test_results_of_the_shipped_weights_before_are_not_taken_for_todays(
+    cli: Cli, tmp_path: Path, out: Path
+) -> None:
+    path = photo(tmp_path / "a.png", 1)
+    command = (path, "--output", out, "--version", "compact", "--resume")
+    assert cli(*command) == 0
+    assert cli(*command) == 0
+    assert cli.closing == "0 restored, 0 failed, 1 passed over: 1 done already"
+    # Of other weights; and of a version whose records don't tell which they were.
+    for change in (
+        lambda options: options.update(weights_sha256="0" * 64),
+        lambda options: options.pop("weights_sha256", None),
+    ):
+        _rewrite_options(out, change)
+        assert cli(*command) == 0
+        assert cli.closing == "1 restored, 0 failed, 0 passed over"
+
+
+def _rewrite_options(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the options of each entry in a folder's record."""
+    (record,) = (path for path in folder.iterdir() if path.name.startswith("."))
+    entries = [json.loads(line) for line in record.read_text().splitlines() if line]
+    for entry in entries:
+        change(entry["options"])
+    record.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+
+
 def test_each_of_two_equal_photos_gets_its_result_when_resumed(
     cli: Cli, tmp_path: Path, out: Path
 ) -> None:
@@ -95,7 +149,8 @@ def test_a_record_that_was_cut_off_or_forged_does_no_harm(
     assert cli(path, "--output", out) == 0
     (record,) = (p for p in out.iterdir() if p.name.startswith("."))
     whole = record.read_text()
-    record.write_text('[1]\n{"result": 3}\n{"result": "a.png", "bytes": "x"}\n' + whole[:-20])
+    forged = '[1]\n{"result": 3}\n{"result": "a.png", "bytes": "x"}\n'
+    record.write_text(forged + '{"result": "a.png", "bytes": 9, "options": 3}\n' + whole[:-20])
     assert cli(path, "--output", out, "--resume") == 0
     assert "1 restored" in cli.closing and visible(out) == ["a.png"]
     assert cli(path, "--output", out, "--resume") == 0

@@ -59,7 +59,8 @@ def _read(path: Path) -> Iterator[Entry]:
                 entry = Entry(**json.loads(line))
             except (ValueError, TypeError, RecursionError):
                 continue
-            if isinstance(entry.result, str) and isinstance(entry.bytes, int):
+            kinds = ((entry.result, str), (entry.bytes, int), (entry.options, dict))
+            if all(isinstance(value, kind) for value, kind in kinds):
                 yield entry
 
 

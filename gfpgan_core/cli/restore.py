@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gfpgan_core import loading
 from gfpgan_core.cli.inputs import Found, Source, find_photos
 from gfpgan_core.cli.listing import list_faces, load_finder
+from gfpgan_core.cli.parser import make_parser
 from gfpgan_core.cli.report import JsonReport, Report, exit_status
 from gfpgan_core.cli.report_page import ReportPage
 from gfpgan_core.cli.results import (
@@ -28,6 +29,7 @@ from gfpgan_core.errors import InputError, error_text
 from gfpgan_core.files import sha256_of, write_behind
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, SUFFIXES, WRITABLE
 from gfpgan_core.weights.folders import weights_sha256
+from gfpgan_core.weights.releases import RELEASES, SHIPPED
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -183,6 +185,8 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
     recorded = {name: value for name, value in vars(options).items() if name not in _NOT_RECORDED}
     if options.weights:
         recorded["version"] = weights_sha256(options.weights)
+    elif RELEASES[options.version].file is None:  # ships, and changes, with the package
+        recorded["weights_sha256"] = weights_sha256(SHIPPED)
     return recorded
 
 
@@ -192,7 +196,9 @@ def _done_before(
     """Return the photos that need not be restored again, with their results."""
     if destination.file:
         return dict.fromkeys(photos, destination.file) if destination.file.exists() else {}
-    return done_before(photos, destination.folder, recorded)
+    usual = vars(make_parser().parse_args(["restore", "any"]))
+    unsaid = {name: value for name, value in usual.items() if name not in _NOT_RECORDED}
+    return done_before(photos, destination.folder, recorded, unsaid)
 
 
 def load_restorer(options: argparse.Namespace) -> FaceRestorer:

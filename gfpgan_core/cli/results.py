@@ -175,26 +175,33 @@ def check_writable(folder: Path) -> None:
 
 
 def done_before(
-    sources: Iterable[Source], folder: Path, options: Mapping[str, Any]
+    sources: Iterable[Source], folder: Path, options: Mapping[str, Any], unsaid: Mapping[str, Any]
 ) -> dict[Source, Path]:
     """Return the photos with a result from an earlier run with the same options, and the result.
 
     The photo is known by its name and content, the result by the folder's record; a result that was
     removed or changed since does not count.
+
+    Args:
+        sources: The photos.
+        folder: Of the results.
+        options: What the photos are to be restored with, as records hold it.
+        unsaid: Option -> its value in a record that doesn't name it: an earlier version, which
+            hadn't that option yet, wrote the record.
     """
     kept: dict[Path, list[Entry]] = {}
     done: dict[Source, Path] = {}
     for source in sources:
         target = folder / source.subfolder
         if target not in kept:
-            kept[target] = list(_kept(target, options))
+            kept[target] = list(_kept(target, options, unsaid))
         if entry := _entry_of(source, kept[target]):
             kept[target].remove(entry)  # another photo of this name and content has its own
             done[source] = target / entry.result
     return done
 
 
-def _kept(folder: Path, options: Mapping[str, Any]) -> Iterator[Entry]:
+def _kept(folder: Path, options: Mapping[str, Any], unsaid: Mapping[str, Any]) -> Iterator[Entry]:
     """Yield the entries of results that are still there, each result's last."""
     try:
         latest = {entry.result: entry for entry in entries_in(folder)}
@@ -203,7 +210,7 @@ def _kept(folder: Path, options: Mapping[str, Any]) -> Iterator[Entry]:
     for entry in latest.values():
         with contextlib.suppress(OSError):
             size = (folder / entry.result).stat().st_size
-            if entry.options == options and size == entry.bytes:
+            if {**unsaid, **entry.options} == options and size == entry.bytes:
                 yield entry
 
 
