@@ -1,12 +1,13 @@
-"""Every command of the README, as it stands and in its order, in a fresh copy of the project.
+"""Every command of the README and of pages of its own, as it stands, in a copy of the project.
 
 Only what a reader has is there: the environment that the first two commands make, and photos by the
-names that the README gives them. Commands that need a download run as well: with downloads
-forbidden, that must be all that stops them.
+names that the pages give them. Commands that need a download run as well: with downloads forbidden,
+that must be all that stops them. Links of all pages lead somewhere.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -24,6 +25,12 @@ from conftest import HANG_S, PORTRAIT, ROOT
 from PIL import Image
 
 from gfpgan_core.__main__ import main
+
+# Those whose commands no test of their own runs.
+_PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("command_line", "files", "weights", "training", "serving")),
+)
 
 _ACTIVATE = "source .venv/bin/activate"
 
@@ -58,21 +65,29 @@ losses: {pixel: 1.0, pyramid: 0, perceptual: 0, style: 0, adversarial: 0,
 """
 
 
-def _commands() -> list[str]:
-    """The shell commands of the README, without comments and prompts."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+def _text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def _commands(page: str) -> list[str]:
+    """A page's shell commands, without comments and prompts."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", _text(page), re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [command for line in lines if (command := re.sub(r"\s+#.*", "", line).strip())]
 
 
-def _commands_in_sentences() -> list[str]:
+def _commands_in_sentences(page: str) -> list[str]:
     """Those in running text; FILE and FACES in them are a configuration and a folder of faces."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    text = re.sub(r"^```.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```", "", _text(page), flags=re.MULTILINE | re.DOTALL)
     spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
     programs = ("python -", "make ", "pip ", "accelerate ", "torchrun ", "gfpgan ")
-    return sorted({span for span in spans if span.startswith(programs)} - set(_commands()))
+    return sorted({span for span in spans if span.startswith(programs)})
+
+
+def _all_commands() -> list[str]:
+    """Each once, in the order of the pages; a page's sentences come after its blocks."""
+    found = [[*_commands(page), *_commands_in_sentences(page)] for page in _PAGES]
+    return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +165,13 @@ def _make_environment(folder: Path) -> None:
 
 
 def test_the_readme_activates_the_environment_before_it_is_needed() -> None:
-    commands = _commands()
+    commands = _commands("README.md")
     before = commands[: commands.index(_ACTIVATE)]
     assert before == ["make restore IMG=photo.jpg", "make test"]
     assert commands.count(_ACTIVATE) == 1
 
 
-@pytest.mark.parametrize("command", [*_commands(), *_commands_in_sentences()])
+@pytest.mark.parametrize("command", _all_commands())
 def test_the_command_works_as_it_stands(
     command: str, clone: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -172,7 +187,8 @@ def test_the_command_works_as_it_stands(
         request.getfixturevalue("server")
         if command == "make serve":
             return
-    before = _commands()[: _commands().index(_ACTIVATE) + 1]
+    commands = _commands("README.md")
+    before = commands[: commands.index(_ACTIVATE) + 1]
     is_active = command not in before
     script = f"{_ACTIVATE} && {command}" if is_active else command
     result = subprocess.run(
@@ -187,8 +203,8 @@ def test_the_command_works_as_it_stands(
 
 
 def test_the_table_of_options_is_the_parsers(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`--[^|]*) \|", readme, re.MULTILINE)
+    page = _text("docs/command_line.md")
+    rows = re.findall(r"^\| (`--[^|]*) \|", page, re.MULTILINE)
     documented = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
     with pytest.raises(SystemExit):
         main(["restore", "--help"])
@@ -197,8 +213,12 @@ def test_the_table_of_options_is_the_parsers(capsys: pytest.CaptureFixture[str])
     choices = re.findall(r"^  (--[a-z-]+) \{([^}]*)\}", printed, re.MULTILINE)
     assert {option for option, _ in choices} >= {"--detector", "--mask", "--backend", "--format"}
     for option, names in choices:
-        (row,) = re.findall(rf"^\| `{option}` .*", readme, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{option}` .*", page, re.MULTILINE)
         assert all(f"`{name.strip()}`" in row for name in names.split(",")), row
+    shown = re.findall(r"^\| `(--[a-z-]+)` \|.*\| ([^|]*) \|$", _text("README.md"), re.MULTILINE)
+    assert len(shown) == 6
+    for option, default in shown:  # the same as in the whole table
+        assert re.search(rf"^\| `{option}` \|.*\| {re.escape(default)} \|$", page, re.MULTILINE)
 
 
 def test_the_python_example_works_as_it_stands(
@@ -207,8 +227,33 @@ def test_the_python_example_works_as_it_stands(
     monkeypatch.chdir(tmp_path)
     with Image.open(PORTRAIT) as portrait:
         portrait.resize((128, 128)).save("photo.jpg")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```python\n(.*?)^```", _text("README.md"), re.MULTILINE | re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
     with Image.open("restored.png") as restored:
         assert restored.size == (256, 256)
+
+
+def test_the_readme_lists_every_page() -> None:
+    listed = set(re.findall(r"\(docs/([^)#]+\.md)", _text("README.md")))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    pages += [*(ROOT / "gfpgan_core").rglob("*.md"), *(ROOT / "integrations").rglob("*.md")]
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            path, _, heading = link.partition("#")
+            if "://" in path:
+                continue
+            target = (page.parent / path) if path else page
+            assert target.exists(), (page.name, link)
+            if heading:
+                assert heading in _anchors(target), (page.name, link)
+
+
+def _anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
