@@ -5,6 +5,7 @@ No decoder and no torch: the command line looks at folders before it loads anyth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ def default_format(pillow: str | None) -> Format:
 
 HEAD_BYTES = 32
 """How many of a file's first bytes `kind_of` needs."""
+LONG_HEAD_BYTES = 4096
+"""How many `described` needs."""
 
 READABLE = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "HEIC", "AVIF")
 """The kinds that `images.decode` reads; HEIC where pillow-heif is installed."""
@@ -102,11 +105,14 @@ _BRANDS: dict[str, tuple[bytes, ...]] = {
 _WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<!--")
 # What else people send in a photo's place, by the first bytes in lower case.
 _OTHERS: dict[str, tuple[bytes, ...]] = {
-    "an SVG drawing": (b"<svg", b"<?xml"),
     "a PDF": (b"%pdf-",),
     "an archive": (b"pk\x03\x04", b"\x1f\x8b", b"rar!", b"7z\xbc\xaf"),
     "a video": (b"\x1ae\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3"),
 }
+_SVG = re.compile(rb"<(svg:)?svg[\s/>]")
+# What may stand before the first element of a page or a drawing, by its start and its end; a
+# DOCTYPE may hold declarations between [ and ].
+_MARKUP_PROLOG = ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!", b">"), (b"]", b">"))
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 
 # Raw files that begin as TIFF does: what Pillow finds in them is a thumbnail.
@@ -142,10 +148,16 @@ def kind_of(head: bytes) -> str | None:
 
 
 def described(head: bytes) -> str:
-    """Return what a file is that is no image, such as `a web page`; empty: not known."""
+    """Return what a file is that is no image, such as `a web page`; empty: not known.
+
+    `LONG_HEAD_BYTES` of it are enough for what drawing programs write before the first element.
+    """
     if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
         return "a video"
-    if is_web_page(head):
+    element = _first_element(head)
+    if _SVG.match(element):
+        return "an SVG drawing"
+    if is_web_page(head) or is_web_page(element):
         return "a web page"
     start = _text_start(head)
     return next((what for what, starts in _OTHERS.items() if start.startswith(starts)), "")
@@ -154,6 +166,14 @@ def described(head: bytes) -> str:
 def is_web_page(head: bytes) -> bool:
     """Return whether a file begins as a web page, which often stands in a download's place."""
     return _text_start(head).startswith(_WEB_PAGE)
+
+
+def _first_element(head: bytes) -> bytes:
+    """Return a text from its first element on, in lower case; empty where it comes later."""
+    text = _text_start(head)
+    while end := next((end for start, end in _MARKUP_PROLOG if text.startswith(start)), b""):
+        text = text.partition(end)[2].lstrip()
+    return text
 
 
 def _text_start(head: bytes) -> bytes:

@@ -46,7 +46,7 @@ def usable_faces(faces: Faces, *, skip: bool, decode: bool, known: FaceRecord | 
     bad = find_bad_faces(faces, _unknown(faces, decode, known), decode=decode)
     if not bad:
         return faces
-    lines = "\n".join(f"  {name}: {reason}" for name, reason in sorted(bad.items()))
+    lines = "\n".join(f"  {bad[name]}" for name in sorted(bad))
     found = f"{len(bad)} of {len(faces)} files in {faces.path} can't be used:\n{lines}\n"
     if len(bad) == len(faces):
         raise InputError(f"{found}Give aligned, square faces: scripts.prepare_faces makes them")
@@ -59,7 +59,7 @@ def usable_faces(faces: Faces, *, skip: bool, decode: bool, known: FaceRecord | 
 
 
 def find_bad_faces(faces: Faces, names: Iterable[str], *, decode: bool) -> dict[str, str]:
-    """Return the faces that can't be trained on, each with the reason."""
+    """Return the faces that can't be trained on, each with a text that names it and says why."""
 
     def problem(name: str) -> str | None:
         try:

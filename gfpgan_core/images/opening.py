@@ -23,7 +23,15 @@ from gfpgan_core.bounds import (
     MIN_SIDE_PX,
 )
 from gfpgan_core.errors import InputError
-from gfpgan_core.formats import HEAD_BYTES, READABLE, READABLE_TEXT, described, kind_of, not_read
+from gfpgan_core.formats import (
+    HEAD_BYTES,
+    LONG_HEAD_BYTES,
+    READABLE,
+    READABLE_TEXT,
+    described,
+    kind_of,
+    not_read,
+)
 from gfpgan_core.images.optional_decoders import prepare_decoder
 
 # Only these decoders are given untrusted bytes. JPEG's also opens MPO, as many phones write.
@@ -102,7 +110,7 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
         ) from error
     except Exception as error:  # broken tags make Pillow raise all kinds of errors
         file.seek(0)
-        raise InputError(_why_not_opened(file.read(HEAD_BYTES), file, name)) from error
+        raise InputError(_why_not_opened(file.read(LONG_HEAD_BYTES), file, name)) from error
 
 
 def _why_not_opened(head: bytes, file: BinaryIO, name: str) -> str:
