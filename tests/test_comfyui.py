@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 import torch
 from conftest import ROOT
@@ -92,8 +93,7 @@ def test_the_documented_copy_restores_faces_and_nothing_else(
     (tmp_path / "ComfyUI" / "custom_nodes").mkdir(parents=True)
     (tmp_path / "integrations").symlink_to(ROOT / "integrations")
     text = (_FOLDER / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    install, copy = block.splitlines()
+    install, copy = pages.commands_in(text)
     assert install == "pip install ."  # tests/test_wheel.py
     subprocess.run(["sh", "-c", copy], cwd=tmp_path, check=True)
     node = _node(tmp_path / "ComfyUI" / "custom_nodes" / "gfpgan")

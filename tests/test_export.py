@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +12,11 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime
+import pages
 import pytest
 import torch
 import upstream
-from conftest import PORTRAIT, ROOT, TINY
+from conftest import PORTRAIT, TINY
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file as read_safetensors
@@ -86,30 +85,21 @@ def ran(tmp_path_factory: pytest.TempPathFactory, own: Path, tiny_weights: Path)
         place = folder / "full" if "--to pth" in command else folder
         if command in done:
             return place
-        python, dash, module, *arguments = shlex.split(command)
-        assert (python, dash, module) == ("python", "-m", "gfpgan_core")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(place)
-            assert main(arguments) == 0
+            assert pages.run(command) == 0
         done.add(command)
         return place
 
     return run
 
 
-def _commands() -> list[str]:
-    """The shell commands of docs/exports.md, in their order."""
-    text = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\s+#.*", "", line) for line in "".join(blocks).splitlines()]
-
-
 def _command_with(words: str) -> str:
-    (command,) = (command for command in _commands() if words in command)
+    (command,) = (command for command in pages.commands("exports.md") if words in command)
     return command
 
 
-@pytest.mark.parametrize("command", _commands())
+@pytest.mark.parametrize("command", pages.commands("exports.md"))
 def test_the_documented_command_works(command: str, ran: Ran) -> None:
     if "--weights own-hub" in command:
         ran(_command_with("--to hub"))

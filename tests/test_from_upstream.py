@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import pages
 import pytest
 import torch
 from conftest import PORTRAIT, ROOT, TINY, random_network
@@ -29,11 +30,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
-COMMANDS = [line for block in _blocks("sh") for line in block.splitlines()]
+COMMANDS = pages.commands("from_upstream.md")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +59,7 @@ def test_the_command_works_as_it_stands(line: str, monkeypatch: pytest.MonkeyPat
     assert main(shlex.split(line.removeprefix(start))) == 0
 
 
-@pytest.mark.parametrize("code", _blocks("python"))
+@pytest.mark.parametrize("code", pages.blocks("from_upstream.md", kind="python"))
 def test_the_example_works_as_it_stands(code: str) -> None:
     real = {name: m for name, m in sys.modules.items() if name.partition(".")[0] == "gfpgan"}
     for name in real:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pages
 import pytest
 from conftest import HANG_S, PORTRAIT, ROOT
 from PIL import Image
@@ -69,24 +70,17 @@ def _text(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def _commands(page: str) -> list[str]:
-    """A page's shell commands, without comments and prompts."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", _text(page), re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [command for line in lines if (command := re.sub(r"\s+#.*", "", line).strip())]
-
-
 def _commands_in_sentences(page: str) -> list[str]:
     """Those in running text; FILE and FACES in them are a configuration and a folder of faces."""
-    text = re.sub(r"^```.*?^```", "", _text(page), flags=re.MULTILINE | re.DOTALL)
-    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
+    spans = re.findall(r"`([^`]+)`", pages.without_blocks(_text(page)))
+    spans = [" ".join(span.split()) for span in spans]
     programs = ("python -", "make ", "pip ", "accelerate ", "torchrun ", "gfpgan ")
     return sorted({span for span in spans if span.startswith(programs)})
 
 
 def _all_commands() -> list[str]:
     """Each once, in the order of the pages; a page's sentences come after its blocks."""
-    found = [[*_commands(page), *_commands_in_sentences(page)] for page in _PAGES]
+    found = [[*pages.commands_in(_text(page)), *_commands_in_sentences(page)] for page in _PAGES]
     return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
@@ -165,7 +159,7 @@ def _make_environment(folder: Path) -> None:
 
 
 def test_the_readme_activates_the_environment_before_it_is_needed() -> None:
-    commands = _commands("README.md")
+    commands = pages.commands_in(_text("README.md"))
     before = commands[: commands.index(_ACTIVATE)]
     assert before == ["make restore IMG=photo.jpg", "make test"]
     assert commands.count(_ACTIVATE) == 1
@@ -187,7 +181,7 @@ def test_the_command_works_as_it_stands(
         request.getfixturevalue("server")
         if command == "make serve":
             return
-    commands = _commands("README.md")
+    commands = pages.commands_in(_text("README.md"))
     before = commands[: commands.index(_ACTIVATE) + 1]
     is_active = command not in before
     script = f"{_ACTIVATE} && {command}" if is_active else command
@@ -227,7 +221,7 @@ def test_the_python_example_works_as_it_stands(
     monkeypatch.chdir(tmp_path)
     with Image.open(PORTRAIT) as portrait:
         portrait.resize((128, 128)).save("photo.jpg")
-    (code,) = re.findall(r"^```python\n(.*?)^```", _text("README.md"), re.MULTILINE | re.DOTALL)
+    (code,) = pages.blocks_in(_text("README.md"), "python")
     exec(compile(code, "README.md", "exec"), {})
     with Image.open("restored.png") as restored:
         assert restored.size == (256, 256)
@@ -239,10 +233,10 @@ def test_the_readme_lists_every_page() -> None:
 
 
 def test_links_lead_to_files_and_headings() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    pages += [*(ROOT / "gfpgan_core").rglob("*.md"), *(ROOT / "integrations").rglob("*.md")]
-    for page in pages:
-        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    paths += [*(ROOT / "gfpgan_core").rglob("*.md"), *(ROOT / "integrations").rglob("*.md")]
+    for page in paths:
+        text = pages.without_blocks(page.read_text(encoding="utf-8"))
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             path, _, heading = link.partition("#")
             if "://" in path:

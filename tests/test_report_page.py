@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 from browser import Opener, chromium
 from cli_runs import Cli, cli, contents, out, photo, visible
-from conftest import ROOT
 from PIL import Image
 from skimage import data
 
@@ -171,11 +171,10 @@ def test_the_page_of_one_named_result_lies_beside_it(cli: Cli, tmp_path: Path) -
 def test_the_documented_command_works(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"```sh\npython -m gfpgan_core restore (.+)\n```", text)
+    (command,) = pages.commands("report.md")
     photo(tmp_path / "holiday" / "a.png")
     monkeypatch.chdir(tmp_path)
-    assert cli(*command.split()) == 0
+    assert pages.run(command) == 0
     assert visible(tmp_path / "restored") == ["a.png", "report.html"]
 
 

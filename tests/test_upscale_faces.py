@@ -6,16 +6,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pages
 import pytest
 import torch
-from conftest import ROOT, TINY, random_network
+from conftest import TINY, random_network
 from torch import nn
 
 from gfpgan_core import background, compat, geometry, images, masks, pipeline
@@ -285,9 +285,8 @@ def test_the_documented_command_upscales_the_face(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(restore, "load_restorer", lambda _: _restorer((16, 20, SIDE)))
     images.write(tmp_path / "photo.jpg", images.encode(photo, None, "jpg"))
-    text = (ROOT / "docs" / "large_faces.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    command = shlex.split(block)
+    (line,) = pages.commands("large_faces.md")
+    command = shlex.split(line)
     assert command[:3] == ["python", "-m", "gfpgan_core"]
     assert main([*command[3:], "--report"]) == 0
     assert "photo.jpg: 1 face, 1 upscaled, " in capsys.readouterr().out

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("av", reason="the extra `video` needs Python 3.11")
 
+import pages
 from conftest import ROOT
 from faults import captured
 from video_cli import SquareDetector, command, environment, restorer
@@ -219,9 +220,7 @@ def test_the_crop_of_a_jittering_detection_is_steady(tmp_path: Path) -> None:
 def test_the_commands_of_the_documentation_work(
     number: int, cli: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (ROOT / "docs" / "video.md").read_text(encoding="utf-8")
-    blocks = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    lines = [re.sub(r"\s+#.*", "", line) for line in blocks.splitlines()]
+    lines = pages.commands("video.md")
     commands = [line for line in lines if line.startswith("python -m gfpgan_core video ")]
     assert len(commands) == 3
     monkeypatch.chdir(tmp_path)
