@@ -43,7 +43,7 @@ _ENDS = 3  # of the command itself
 # Found by Python in each process of the batch.
 _KILLER_HOOK = """
 import os, signal, sys
-def end(event, arguments):
+def report_faults(event, arguments):
     if event == "open" and "killer" in str(arguments[0]):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(end)
@@ -217,6 +217,29 @@ def faults_of(output: Path, photos: Path, expected: dict[str, str]) -> list[str]
     return faults
 
 
+def make_batch(photos: Path, weights: Path, folder: Path, shards: int) -> list[str]:
+    """Write the photos' manifest into the folder; return the command that restores it there.
+
+    The command has two workers, and writes to `folder / "output"`.
+    """
+    python = [sys.executable, "-m", "gfpgan_core", "batch"]
+    manifest, output = str(folder / "manifest.parquet"), str(folder / "output")
+    made = [*python, "manifest", str(photos), "--output", manifest, "--shards", str(shards)]
+    subprocess.run(made, cwd=_ROOT, check=True)
+    command = [*python, "run", manifest, "--output", output, "--weights", str(weights)]
+    return [*command, "--aligned", "--format", "png", "--workers", "2"]
+
+
+def report_faults(faults: list[str], folder: Path) -> int:
+    """Print the first faults, remove the folder where there are none; return the exit status."""
+    for fault in faults[:20]:
+        print(f"FAULT: {fault}")
+    print("every photo once, every byte as by the plain command" if not faults else f"see {folder}")
+    if not faults:
+        shutil.rmtree(folder)
+    return 1 if faults else 0
+
+
 def describe_memory(samples: list[tuple[float, dict[str, float]]]) -> None:
     """Print the largest process of each kind in the second and in the last quarter of the run."""
     quarter = max(1, len(samples) // 4)
@@ -247,23 +270,13 @@ def main() -> int:
     good = options.photos - options.hostile
     print(f"{options.photos} photos; the plain command restored {len(expected)}", flush=True)
 
-    python = [sys.executable, "-m", "gfpgan_core", "batch"]
-    manifest, output = folder / "manifest.parquet", folder / "output"
-    made = [*python, "manifest", str(photos), "--output", str(manifest)]
-    subprocess.run([*made, "--shards", str(options.shards)], cwd=_ROOT, check=True)
-    command = [*python, "run", str(manifest), "--output", str(output), "--weights", str(weights)]
-    command += ["--aligned", "--format", "png", "--workers", "2", *["--ray"] * options.ray]
+    command = make_batch(photos, weights, folder, options.shards) + ["--ray"] * options.ray
     started = time.monotonic()
     killer = run_batch(command, folder, good - options.killers, options.kill_every)
     print(f"  {time.monotonic() - started:.0f} s, {killer.kills} processes killed", flush=True)
-    faults = faults_of(output, photos, expected)
+    faults = faults_of(folder / "output", photos, expected)
     describe_memory(killer.memory_mib)
-    for fault in faults[:20]:
-        print(f"FAULT: {fault}")
-    if not faults:
-        shutil.rmtree(folder)
-    print("every photo once, every byte as by the plain command" if not faults else f"see {folder}")
-    return 1 if faults else 0
+    return report_faults(faults, folder)
 
 
 if __name__ == "__main__":

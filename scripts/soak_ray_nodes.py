@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.soak_batch import expected_bytes, faults_of, make_photos, save_network
+from scripts.soak_batch import (
+    expected_bytes,
+    faults_of,
+    make_batch,
+    make_photos,
+    report_faults,
+    save_network,
+)
 
 _ROOT = Path(__file__).parent.parent
 _NODES = ("gfpgan-a", "gfpgan-b")
@@ -117,13 +123,9 @@ def main() -> int:
     make_photos(photos, options.photos, hostile, killers=0)
     save_network(weights)
     expected = expected_bytes(photos, weights, folder)
-    python = [sys.executable, "-m", "gfpgan_core", "batch"]
-    manifest, output, log = folder / "manifest.parquet", folder / "output", folder / "log.txt"
-    made = [*python, "manifest", str(photos), "--output", str(manifest)]
-    subprocess.run([*made, "--shards", str(_SHARDS)], cwd=_ROOT, check=True)
-    command = [*python, "run", str(manifest), "--output", str(output), "--weights", str(weights)]
-    command += ["--aligned", "--format", "png", "--workers", "2", "--ray"]
-    command += ["--address", f"{_ADDRESSES[0]}:{_PORT}"]
+    command = make_batch(photos, weights, folder, _SHARDS)
+    command += ["--ray", "--address", f"{_ADDRESSES[0]}:{_PORT}"]
+    output, log = folder / "output", folder / "log.txt"
     # A cluster that others could reach takes no call without its token.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with two_nodes():
@@ -135,12 +137,7 @@ def main() -> int:
         faults.append("it ended before the node did")
     elif status:
         faults.append(f"status {status}, not 0")
-    for fault in faults[:20]:
-        print(f"FAULT: {fault}")
-    print("every photo once, every byte as by the plain command" if not faults else f"see {folder}")
-    if not faults:
-        shutil.rmtree(folder)
-    return 1 if faults else 0
+    return report_faults(faults, folder)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from PIL import Image
 from gfpgan_core.batch.rows import Row, RowStatus, finish, shard_folder
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import read_rgb
-from scripts.soak_batch import Killer, faults_of, make_photos
+from scripts.soak_batch import Killer, faults_of, make_photos, report_faults
 
 pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
@@ -108,6 +108,18 @@ def test_a_shard_that_is_not_marked_as_done_is_found(photos: Path, rows: list[Ro
     output = photos.parent / "output"
     (output / "run" / "000000" / "_SUCCESS").unlink()
     assert _faults_in(output, photos) == ["not marked as done: ['000000']"]
+
+
+def test_what_a_run_wrote_is_kept_where_it_has_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "soak"
+    folder.mkdir()
+    assert report_faults(["a.png has other bytes"], folder) == 1
+    assert capsys.readouterr().out == f"FAULT: a.png has other bytes\nsee {folder}\n"
+    assert folder.exists()
+    assert report_faults([], folder) == 0
+    assert not folder.exists()
 
 
 def test_only_processes_of_the_batch_that_restore_are_killed(tmp_path: Path) -> None:
