@@ -30,9 +30,10 @@ fuzz: $(VENV)/.development
 	for target in pictures archives weights; do PYTHONPATH=.:tests nice -n 15 \
 	  $(VENV)/bin/python -m hostile.fuzz $$target "$(FUZZ)" $(FUZZ_S) || exit 1; done
 
-# Two processes, of whole files each, whose threads don't wait for each other by spinning.
+# Two processes, of whole files each, whose threads don't wait for each other by spinning. They start
+# some 190 others, which find this package compiled whatever the caller's Python is told.
 test: $(VENV)/.development
-	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Twenty steps of the full objective: trained, killed, resumed, exported, and a photo restored.
 train-smoke: $(VENV)/.development

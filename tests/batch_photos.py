@@ -11,6 +11,22 @@ from PIL import Image
 
 from gfpgan_core.__main__ import main
 from gfpgan_core.batch.rows import Row
+from gfpgan_core.batch.settings import Settings
+from gfpgan_core.config import RestoreOptions
+
+
+@pytest.fixture
+def settings(tiny_weights: Path) -> Settings:
+    """Aligned: each photo is one face, and none has to be found. A small network: starts count."""
+    options = RestoreOptions(aligned=True, scale=1)
+    return Settings(weights=str(tiny_weights), format="png", options=options)
+
+
+def run_command(settings: Settings, manifest: Path, output: Path) -> list[str]:
+    """Return the arguments that run a manifest with such settings, by one worker."""
+    command = ["batch", "run", str(manifest), "--output", str(output)]
+    command += ["--weights", settings.weights, "--aligned", "--scale", "1", "--workers", "1"]
+    return command
 
 
 def save_photo(path: Path, seed: int) -> None:

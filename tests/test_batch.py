@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_photos import make_manifest, make_photos, rows_of, save_photo
+from batch_photos import make_manifest, make_photos, rows_of, save_photo, settings
 from conftest import ROOT
 from PIL import Image
 
@@ -27,10 +27,9 @@ from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError
 from gfpgan_core.pipeline import FaceRestorer
 
-pytest.importorskip("pyarrow", reason="batches need pyarrow")
+__all__ = ["settings"]
 
-# Aligned: each photo is one face, and none has to be found.
-SETTINGS = Settings(format="png", options=RestoreOptions(aligned=True, scale=1))
+pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
 # Ends the process that opens such a file, as a decoder's crash does.
 KILLER = """
@@ -70,55 +69,57 @@ def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "photos", 6)
 
 
-def _run(manifest: Path, run: Path, *, retry_failed: bool = False) -> list[Row]:
+def _run(settings: Settings, manifest: Path, run: Path, *, retry_failed: bool = False) -> list[Row]:
     """Run all shards in this process's worker; return the rows that are new."""
     new: list[Row] = []
-    with Worker(Job(SETTINGS, manifest, run, retry_failed)) as worker:
+    with Worker(Job(settings, manifest, run, retry_failed)) as worker:
         for shard in range(manifests.shards_of(manifest)):
             worker.run_shard(shard, new.append)
     return new
 
 
-def test_each_photo_is_restored_once_and_as_by_the_restorer(photos: Path) -> None:
+def test_each_photo_is_restored_once_and_as_by_the_restorer(
+    photos: Path, settings: Settings
+) -> None:
     manifest, run = make_manifest(photos, shards=2), photos.parent / "run"
-    assert len(_run(manifest, run)) == 7
+    assert len(_run(settings, manifest, run)) == 7
 
     rows = {Path(row.uri).name: row for row in rows_of(run)}
     assert len(rows) == 7
     broken = rows.pop("broken.jpg")
     assert (broken.status, broken.output, broken.attempts) == ("failed", "", 1)
     assert "broken.jpg is no image" in broken.error
-    restorer = FaceRestorer.from_release("compact")
+    restorer = FaceRestorer.from_file(Path(settings.weights))
     for name, row in rows.items():
         assert row.status == "restored"
         file = shard_folder(run, row.id % 2) / f"{row.id}.png"
         assert row.output == file.name
-        wanted = restorer.restore(photos / name, SETTINGS.options).image
+        wanted = restorer.restore(photos / name, settings.options).image
         got = np.asarray(Image.open(file), np.int16)
         assert np.abs(got - wanted).max() <= 1  # this process has other threads
 
-    assert _run(manifest, run) == []  # all is done
-    assert [row.uri for row in _run(manifest, run, retry_failed=True)] == [broken.uri]
+    assert _run(settings, manifest, run) == []  # all is done
+    assert [row.uri for row in _run(settings, manifest, run, retry_failed=True)] == [broken.uri]
 
 
-def test_changed_and_added_photos_are_done_and_no_others(photos: Path) -> None:
+def test_changed_and_added_photos_are_done_and_no_others(photos: Path, settings: Settings) -> None:
     run = photos.parent / "run"
-    _run(make_manifest(photos, shards=2), run)
+    _run(settings, make_manifest(photos, shards=2), run)
     save_photo(photos / "new.png", 77)
     save_photo(photos / "0.png", 78)
     os.utime(photos / "0.png", (1, 1))
 
-    new = _run(make_manifest(photos, shards=2), run)
+    new = _run(settings, make_manifest(photos, shards=2), run)
 
     assert sorted(Path(row.uri).name for row in new) == ["0.png", "new.png"]
     assert len(rows_of(run)) == 8
     (photos / "0.png").unlink()
-    assert _run(make_manifest(photos, shards=2), run) == []
+    assert _run(settings, make_manifest(photos, shards=2), run) == []
     assert len(rows_of(run)) == 8  # what has been done stays said
 
 
 def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     save_photo(photos / "killer.png", 9)
     hook = tmp_path / "hook"
@@ -127,7 +128,7 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
     manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
     monkeypatch.setenv("PYTHONPATH", str(hook))
 
-    _run(manifest, run)
+    _run(settings, manifest, run)
 
     rows = {Path(row.uri).name: row for row in rows_of(run)}
     assert {name: row.status for name, row in rows.items()} == {
@@ -142,7 +143,7 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
 
 
 def test_a_photo_that_was_in_two_processes_that_were_killed_is_no_poison(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     hook, kills, photos = tmp_path / "hook", tmp_path / "kills", tmp_path / "photos"
     for folder in (hook, kills, photos):
@@ -152,14 +153,14 @@ def test_a_photo_that_was_in_two_processes_that_were_killed_is_no_poison(
     manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
     monkeypatch.setenv("PYTHONPATH", str(hook))
 
-    _run(manifest, run)
+    _run(settings, manifest, run)
 
     (row,) = rows_of(run)
     assert (row.status, row.attempts) == ("restored", 3)
 
 
 def test_a_kill_in_the_middle_of_a_file_leaves_no_part_of_it(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     hook = tmp_path / "hook"
     hook.mkdir()
@@ -168,7 +169,7 @@ def test_a_kill_in_the_middle_of_a_file_leaves_no_part_of_it(
     manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
     monkeypatch.setenv("PYTHONPATH", str(hook))
 
-    _run(manifest, run)
+    _run(settings, manifest, run)
 
     assert mark.exists()
     rows = rows_of(run)
@@ -222,9 +223,9 @@ def test_a_line_that_was_cut_off_is_not_taken_for_a_row(tmp_path: Path) -> None:
     assert past.died_alone == {7: 0}
 
 
-def test_two_workers_do_not_share_a_shard(photos: Path) -> None:
+def test_two_workers_do_not_share_a_shard(photos: Path, settings: Settings) -> None:
     manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
-    job = Job(SETTINGS, manifest, run)
+    job = Job(settings, manifest, run)
     refused: list[str] = []
 
     def second(row: Row) -> None:
@@ -243,7 +244,9 @@ def test_two_workers_do_not_share_a_shard(photos: Path) -> None:
     assert "another process works in" in refused[0]
 
 
-def test_results_that_cannot_be_written_stop_the_run_and_lose_nothing(photos: Path) -> None:
+def test_results_that_cannot_be_written_stop_the_run_and_lose_nothing(
+    photos: Path, settings: Settings
+) -> None:
     manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
     taken = shard_folder(run, 0)
     ids = [item.id for item in manifests.items_in(manifest, 0)]
@@ -251,12 +254,12 @@ def test_results_that_cannot_be_written_stop_the_run_and_lose_nothing(photos: Pa
         (taken / f"{photo}.png").mkdir(parents=True)  # a folder has the result's name
 
     with pytest.raises(InputError, match=r"can't be written.*goes on from here"):
-        _run(manifest, run)
+        _run(settings, manifest, run)
 
     assert not (taken / "_SUCCESS").exists()
     for photo in ids:
         (taken / f"{photo}.png").rmdir()
-    _run(manifest, run)
+    _run(settings, manifest, run)
     assert len(rows_of(run)) == 7
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_photos import make_manifest, make_photos, rows_of, save_photo
+from batch_photos import make_manifest, make_photos, rows_of, run_command, save_photo, settings
 from faults import full_disk, run_code, run_python
 from PIL import Image
 
@@ -16,13 +16,11 @@ from gfpgan_core.batch.rows import Row, shard_folder
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.batch.status import status_of
 from gfpgan_core.batch.worker import Job, StoppedError, Worker
-from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError
 
-pytest.importorskip("pyarrow", reason="batches need pyarrow")
+__all__ = ["settings"]
 
-_SETTINGS = Settings(format="png", options=RestoreOptions(aligned=True, scale=1))
-_OPTIONS = ["--version", "compact", "--aligned", "--scale", "1", "--workers", "1"]
+pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
 
 @pytest.fixture
@@ -30,9 +28,9 @@ def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "photos", 3)
 
 
-def _run(manifest: Path, run: Path) -> list[Row]:
+def _run(settings: Settings, manifest: Path, run: Path) -> list[Row]:
     new: list[Row] = []
-    with Worker(Job(_SETTINGS, manifest, run)) as worker:
+    with Worker(Job(settings, manifest, run)) as worker:
         worker.run_shard(0, new.append)
     return new
 
@@ -41,7 +39,9 @@ def _names(rows: list[Row]) -> list[str]:
     return sorted(row.uri.rpartition("/")[2] for row in rows)
 
 
-def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(tmp_path: Path) -> None:
+def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(
+    tmp_path: Path, settings: Settings
+) -> None:
     """A photo that no room was left for isn't a bad photo: it has no row."""
     noise = np.random.default_rng(1).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     names = [f"{number}.png" for number in range(3)]
@@ -50,7 +50,7 @@ def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(tmp_path: Path
     addresses = tmp_path / "list.txt"
     addresses.write_text("".join(f"file://{tmp_path}/{name}\n" for name in names))
     manifest, output = make_manifest(addresses, shards=1), tmp_path / "out"
-    command = ["-m", "gfpgan_core", "batch", "run", manifest, "--output", output, *_OPTIONS]
+    command = ["-m", "gfpgan_core", *run_command(settings, manifest, output)]
 
     stopped = run_python(*command, before=full_disk(200_000))
 
@@ -64,9 +64,11 @@ def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(tmp_path: Path
     assert not list(run.rglob(".fetched_*"))
 
 
-def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(photos: Path) -> None:
+def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(
+    photos: Path, settings: Settings
+) -> None:
     manifest, output = make_manifest(photos, shards=1), photos.parent / "out"
-    command = ["-m", "gfpgan_core", "batch", "run", manifest, "--output", output, *_OPTIONS]
+    command = ["-m", "gfpgan_core", *run_command(settings, manifest, output)]
     first = run_python(*command)
     assert first.returncode == 0, first.stderr
     (run,) = output.iterdir()
@@ -82,29 +84,33 @@ def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(photos: P
     assert len(rows_of(run)) == 5
 
 
-def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(photos: Path) -> None:
+def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(
+    photos: Path, settings: Settings
+) -> None:
     run = photos.parent / "run"
     success = shard_folder(run, 0) / "_SUCCESS"
-    _run(make_manifest(photos, shards=1), run)
+    _run(settings, make_manifest(photos, shards=1), run)
     assert success.exists()
     save_photo(photos / "new.png", 77)
     seen: list[bool] = []
 
-    with Worker(Job(_SETTINGS, make_manifest(photos, shards=1), run)) as worker:
+    with Worker(Job(settings, make_manifest(photos, shards=1), run)) as worker:
         worker.run_shard(0, lambda row: seen.append(success.exists()))
 
     assert seen == [False]
     assert success.exists()
 
 
-def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(photos: Path) -> None:
+def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(
+    photos: Path, settings: Settings
+) -> None:
     run = photos.parent / "run"
-    _run(make_manifest(photos, shards=1), run)
+    _run(settings, make_manifest(photos, shards=1), run)
     (photos / "0.png").unlink()
     save_photo(photos / "new.png", 77)
     manifest = make_manifest(photos, shards=1)
 
-    assert _names(_run(manifest, run)) == ["new.png"]
+    assert _names(_run(settings, manifest, run)) == ["new.png"]
 
     assert _names(rows_of(run)) == ["0.png", "1.png", "2.png", "broken.jpg", "new.png"]
     (run / "settings.json").write_text(f'{{"manifest": "{manifest}"}}')
@@ -113,12 +119,12 @@ def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(photos
     assert "1 more photos that this manifest does not name" in status.lines()
 
 
-def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path) -> None:
+def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path, settings: Settings) -> None:
     run = photos.parent / "run"
-    _run(make_manifest(photos, shards=1), run)
+    _run(settings, make_manifest(photos, shards=1), run)
     (photos / "0.png").write_bytes(b"no picture any more")
 
-    (row,) = _run(make_manifest(photos, shards=1), run)
+    (row,) = _run(settings, make_manifest(photos, shards=1), run)
 
     assert row.status == "failed"
     kept = {path.name for path in shard_folder(run, 0).glob("*.png")}
@@ -126,14 +132,14 @@ def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path) -> None:
     assert len(kept) == 2
 
 
-def test_damaged_rows_and_manifests_are_named(photos: Path) -> None:
+def test_damaged_rows_and_manifests_are_named(photos: Path, settings: Settings) -> None:
     manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
-    _run(manifest, run)
+    _run(settings, manifest, run)
     rows = shard_folder(run, 0) / "rows.parquet"
     for damaged in (b"", b"PAR1 and nothing", rows.read_bytes()[:-40]):
         rows.write_bytes(damaged)
         with pytest.raises(InputError, match=r"rows.parquet can't be read as a shard's rows"):
-            _run(manifest, run)
+            _run(settings, manifest, run)
     content = manifest.read_bytes()
     # The middle: its description at the end can still be read.
     manifest.write_bytes(content[:4] + bytes(len(content) // 2) + content[len(content) // 2 + 4 :])
@@ -141,19 +147,21 @@ def test_damaged_rows_and_manifests_are_named(photos: Path) -> None:
         manifests.items_in(manifest, 0)
 
 
-def test_the_process_that_watches_does_not_hold_torch(photos: Path) -> None:
+def test_the_process_that_watches_does_not_hold_torch(photos: Path, settings: Settings) -> None:
     """It asked for a GPU, which took 0.7 GiB for as long as the batch runs."""
     code = (
         "import sys\nfrom gfpgan_core.__main__ import main\n"
         "assert main(sys.argv[1:]) == 0\nprint('torch' in sys.modules)\n"
     )
-    output = photos.parent / "out"
-    command = ["batch", "run", make_manifest(photos, shards=1), "--output", output, *_OPTIONS[:-2]]
+    manifest = make_manifest(photos, shards=1)
+    command = run_command(settings, manifest, photos.parent / "out")[:-2]  # of any workers
     done = run_code(code, *command)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
-def test_a_gpu_gets_one_worker_and_a_processor_one_for_each_core(tmp_path: Path) -> None:
+def test_a_gpu_gets_one_worker_and_a_processor_one_for_each_core(
+    tmp_path: Path, settings: Settings
+) -> None:
     """The device is what a process of its own finds: here one whose torch has a GPU."""
     package = tmp_path / "hook" / "torch"
     package.mkdir(parents=True)
@@ -173,7 +181,9 @@ def test_a_gpu_gets_one_worker_and_a_processor_one_for_each_core(tmp_path: Path)
     assert run_code(code).stdout.split() == ["6", "3"]
 
 
-def test_photos_of_any_name_are_listed_by_addresses_that_lead_to_them(tmp_path: Path) -> None:
+def test_photos_of_any_name_are_listed_by_addresses_that_lead_to_them(
+    tmp_path: Path, settings: Settings
+) -> None:
     names = [
         "a b.png",
         "50%25.png",
@@ -189,7 +199,7 @@ def test_photos_of_any_name_are_listed_by_addresses_that_lead_to_them(tmp_path: 
     address, manifest = f"file://{tmp_path}/al%20bum", tmp_path / "manifest.parquet"
     assert main(["batch", "manifest", address, "--output", str(manifest), "--shards", "1"]) == 0
 
-    rows = _run(manifest, tmp_path / "run")
+    rows = _run(settings, manifest, tmp_path / "run")
 
     assert {row.uri: row.error for row in rows if row.status != "restored"} == {}
     assert len(rows) == len(names)
@@ -198,7 +208,7 @@ def test_photos_of_any_name_are_listed_by_addresses_that_lead_to_them(tmp_path: 
 
 
 def test_a_worker_that_was_stopped_starts_no_process(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """Ctrl-C while a shard's list was read: the whole shard was restored before the run ended."""
     manifest = make_manifest(photos, shards=1)
@@ -206,7 +216,7 @@ def test_a_worker_that_was_stopped_starts_no_process(
     monkeypatch.setattr(
         "gfpgan_core.batch.worker.RestoringProcess", lambda settings, _: started.append(settings)
     )
-    worker = Worker(Job(_SETTINGS, manifest, photos.parent / "run"))
+    worker = Worker(Job(settings, manifest, photos.parent / "run"))
     worker.stop()
     with pytest.raises(StoppedError):
         worker.run_shard(0)
