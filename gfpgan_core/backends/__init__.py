@@ -20,6 +20,7 @@ from gfpgan_core.backends.replace import full_name, replace_layers
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
 from gfpgan_core.networks.gfpgan import GFPGAN
+from gfpgan_core.runtime import release_freed_memory, returning_freed_memory
 
 # A network's input (N, C, H, W) to its output, both float32 and on the device of the input.
 Runner = Callable[[Tensor], Tensor]
@@ -54,7 +55,11 @@ def load_backend(network: nn.Module, backend: str = "auto", device: str = "cpu")
     Raises:
         InputError: unknown, not installed, or not for this device or network.
     """
-    return BACKENDS[chosen_backend(backend, device, network)].load(network, device)
+    chosen = BACKENDS[chosen_backend(backend, device, network)]
+    with returning_freed_memory():
+        runner = chosen.load(network, device)
+    release_freed_memory()  # the weights were laid out anew: what they were goes
+    return runner
 
 
 def chosen_backend(backend: str, device: str, network: nn.Module) -> str:

@@ -119,14 +119,14 @@ class GFPGAN(nn.Module):
         style_codes = self.final_linear(feat.flatten(1))
         style_codes = style_codes.unflatten(1, (-1, self.config.style_features))
 
-        conditions = []
-        for i, up in enumerate(self.conv_body_up):
-            feat = up(feat + skips[-1 - i])
-            conditions.append((self.condition_scale[i](feat), self.condition_shift[i](feat)))
+        def condition(level: int) -> tuple[Tensor, Tensor]:
+            nonlocal feat
+            feat = self.conv_body_up[level](feat + skips.pop())
             if pyramid is not None:
-                pyramid.append(self.toRGB[i](feat))
+                pyramid.append(self.toRGB[level](feat))
+            return self.condition_scale[level](feat), self.condition_shift[level](feat)
 
-        image = self.stylegan_decoder(style_codes, conditions, noise_seeds=noise_seeds)
+        image = self.stylegan_decoder(style_codes, condition, noise_seeds=noise_seeds)
         return image + lq if self.config.residual else image
 
     def _init_unet(self) -> None:

@@ -9,7 +9,7 @@ convolution serves the whole batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -219,7 +219,7 @@ class StyleGAN2Decoder(nn.Module):
     def forward(
         self,
         style_codes: Tensor,
-        conditions: Sequence[tuple[Tensor, Tensor]] = (),
+        condition: Callable[[int], tuple[Tensor, Tensor]] | None = None,
         *,
         noise_seeds: Tensor | None = None,
     ) -> Tensor:
@@ -227,7 +227,9 @@ class StyleGAN2Decoder(nn.Module):
 
         Args:
             style_codes: (N, style_count, S), one code a layer.
-            conditions: (sft_scale, sft_shift) a level from 8 px up, of half the level's channels.
+            condition: returns (sft_scale, sft_shift) of half the level's channels. It is called for
+                the levels from 8 px up (0, 1 ...) in turn, when each is reached: so one level's are
+                in memory at a time.
             noise_seeds: (N,) integers on the CPU; noise is drawn anew for each (training), so that
                 an image doesn't depend on its neighbors in the batch. Without them the stored
                 noise is used, always the same.
@@ -251,8 +253,8 @@ class StyleGAN2Decoder(nn.Module):
         for level, to_rgb in enumerate(self.to_rgbs):
             first = 2 * level + 1
             x = self.style_convs[first - 1](x, style_codes[:, first], noise(first))
-            if level < len(conditions):
-                x = self.feature_transform(x, *conditions[level])
+            if condition is not None:
+                x = self.feature_transform(x, *condition(level))
             x = self.style_convs[first](x, style_codes[:, first + 1], noise(first + 1))
             image = to_rgb(x, style_codes[:, first + 2], image)
         return image
