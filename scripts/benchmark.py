@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from gfpgan_core.errors import InputError
 from gfpgan_core.runtime import keep_freed_memory
 from scripts.benchmark_sides import SIZES_MP, side, write_weights
 from scripts.process_memory import process_memory_mib
@@ -41,7 +42,9 @@ class _Side:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._answer()  # its first, warm run is over
+        refusal = self._answer()  # its first, warm run is over
+        if refusal:
+            raise InputError(refusal)
 
     def seconds(self) -> float:
         assert self.process.stdin
@@ -67,13 +70,17 @@ def _serve(row: str, who: str, folder: Path) -> None:
     """Do what a `_Side` asks for: its other end."""
     if who != "upstream":
         keep_freed_memory()  # as the command line and the server do
-    action = side(row, who, folder)
+    try:
+        action = side(row, who, folder)
+    except InputError as error:
+        print(f"{_ANSWER}{json.dumps(str(error))}", flush=True)
+        return
     loaded_mib = int(process_memory_mib())
     picture = action.run()
     if row.split()[0] in _REFERENCE:
         np.save(folder / f"{who}.npy", picture)
     del picture
-    print(f"{_ANSWER}0", flush=True)
+    print(f'{_ANSWER}""', flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         action.run()
@@ -88,7 +95,11 @@ def _serve(row: str, who: str, folder: Path) -> None:
 
 
 def measure(row: str, backend: str, repeats: int, folder: Path) -> dict[str, Any]:
-    """Return the times of both sides, in turns after a warm call each, and their peak memory."""
+    """Return the times of both sides, in turns after a warm call each, and their peak memory.
+
+    Raises:
+        InputError: our back end is not for this processor.
+    """
     if backend.startswith("openvino"):  # its model is converted once for all processes
         _Side(row, backend, folder).end()
     sides = {"upstream": _Side(row, "upstream", folder), "ours": _Side(row, backend, folder)}
@@ -192,7 +203,11 @@ def main() -> int:
         for row, backend, repeats in rows():
             if not f"{row} {backend}".startswith(arguments.only):
                 continue
-            done[row, backend] = measured = measure(row, backend, repeats, folder)
+            try:
+                done[row, backend] = measured = measure(row, backend, repeats, folder)
+            except InputError as error:
+                print(f"{row} {backend} is left out: {error}", file=sys.stderr, flush=True)
+                continue
             print(*(f"{value}" for value in measured.values()), sep="\t", flush=True)
             measured_all = [done[r, b] for r, b, _ in rows() if (r, b) in done]
             arguments.output.write_text(json.dumps(measured_all, indent=1) + "\n")
