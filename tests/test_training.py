@@ -20,6 +20,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.networks.stylegan2 import StyleGAN2Decoder
 from gfpgan_core.weights.checkpoint import read_decoder
 from gfpgan_core.weights.load import load_file
+from train import precision
 from train.config import DiscriminatorConfig, TrainConfig
 from train.discriminators import EqualizedConv2d
 from train.ema import Ema
@@ -181,6 +182,27 @@ def test_training_lowers_the_loss_and_logs_it(faces: Path, tmp_path: Path) -> No
         measured = {k: v for k, v in vars(getattr(again, kind)).items() if v is not None}
         logged = {k: v for k, v in validation[kind].items() if v is not None}
         assert logged == pytest.approx(measured, rel=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize("bf16_s", [0.06, 0.005])
+def test_a_processor_that_bf16_slows_down_is_warned_of(
+    faces: Path,
+    tmp_path: Path,
+    bf16_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On AVX2 a step took 35 s instead of 6, without a word."""
+    seconds = {torch.bfloat16: bf16_s, torch.float32: 0.01}
+    monkeypatch.setattr(precision, "convolution_seconds", seconds.__getitem__)
+    train(tiny_run(faces, tmp_path / "run", steps=1, precision="bf16"))
+    assert ("bf16 takes 6.0 times as long" in caplog.text) == (bf16_s == 0.06)
+
+
+def test_measuring_bf16_leaves_a_runs_random_numbers_as_they_are() -> None:
+    before = torch.get_rng_state()
+    assert precision.convolution_seconds(torch.bfloat16) > 0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_blended_weights_lie_between(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
 from gfpgan_core.errors import InputError
@@ -27,6 +26,7 @@ from train.face_check import (
 )
 from train.faces import Faces, open_faces, some_of
 from train.log import TrainingLog
+from train.precision import accelerator_for
 from train.prior import PriorTrainer
 from train.restoration import RestorationTrainer
 from train.run_folder import (
@@ -57,12 +57,7 @@ def train(
         TrainingError: a loss is not finite, or the disk is full.
         WeightsError: weights to start from can't be had, or the result can't be written.
     """
-    # accelerate keeps one precision for a process, and refuses a second run of another one.
-    AcceleratorState._reset_state()  # the processes' own state stays
-    accelerator = Accelerator(
-        cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-    )
+    accelerator = accelerator_for(config)
     _check_batch(config, accelerator.num_processes)
     folder = Path(config.run_folder)
     is_main = accelerator.is_main_process
