@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batch_photos import make_manifest, make_photos, rows_of, run_command, save_photo, settings
-from faults import full_disk, run_code, run_python
+from faults import full_disk, need_permissions, obeying_permissions, run_code, run_python
 from PIL import Image
 
 from gfpgan_core.__main__ import main
 from gfpgan_core.batch import manifest as manifests
-from gfpgan_core.batch.rows import Row, shard_folder
+from gfpgan_core.batch.rows import FETCHED_PREFIX, Row, locked, shard_folder
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.batch.status import status_of
 from gfpgan_core.batch.worker import Job, StoppedError, Worker
@@ -62,6 +62,24 @@ def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(
     assert run_python(*command).returncode == 0
     assert _names(rows_of(run)) == names
     assert not list(run.rglob(".fetched_*"))
+
+
+def test_a_shards_folder_that_turns_read_only_is_swept_by_the_next_run(tmp_path: Path) -> None:
+    need_permissions(tmp_path)
+    code = (
+        "import sys, pathlib\nfrom gfpgan_core.batch.rows import FETCHED_PREFIX, locked\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with locked(folder):\n"
+        "    (folder / f'{FETCHED_PREFIX}1').write_bytes(b'a photo')\n"
+        "    folder.chmod(0o555)\n"
+    )
+    folder = tmp_path / "000000"
+    done = run_code(code, folder, before=obeying_permissions)
+    assert done.returncode == 0, done.stderr
+    folder.chmod(0o755)
+    assert (folder / f"{FETCHED_PREFIX}1").exists()
+    with locked(folder):
+        assert not list(folder.glob(f"{FETCHED_PREFIX}*"))
 
 
 def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(

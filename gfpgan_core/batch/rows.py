@@ -85,9 +85,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    remove_partial_files(folder)
-    for left in folder.glob(f"{FETCHED_PREFIX}*"):
-        left.unlink(missing_ok=True)
+    # A folder that lets nothing be removed takes no results either, which is said where they are
+    # written; the next run sweeps it.
+    with contextlib.suppress(OSError):
+        remove_partial_files(folder)
+        for left in folder.glob(f"{FETCHED_PREFIX}*"):
+            left.unlink(missing_ok=True)
 
 
 class Journal:
