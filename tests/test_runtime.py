@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLE
 
+from gfpgan_core import detectors
+from gfpgan_core.images import ImageU8
 from gfpgan_core.runtime import allowed_cores
 
 
@@ -116,3 +118,16 @@ def test_freed_memory_is_kept_released_and_returned() -> None:
         pytest.skip("this C library is not glibc")
     assert float(kept) >= 99 and float(kept_again) >= 199
     assert float(released) < 20 and float(returned) < 20
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_detector_runs_on_as_many_threads_as_torch(portrait: ImageU8) -> None:
+    """It had one for each core of the machine, in a container of one core too, and they spun."""
+    threads = Path("/proc/self/task")
+    if not threads.is_dir():
+        pytest.skip("only Linux lists a process's threads")
+    detectors.centerface()([portrait], 0.5)  # what the packages themselves start, they start once
+    before = {path.name for path in threads.iterdir()}
+    detector = detectors.centerface()
+    assert [len(found) for found in detector([portrait], 0.5)] == [1]
+    assert {path.name for path in threads.iterdir()} <= before
