@@ -32,7 +32,7 @@ from train.restoration import RestorationTrainer
 from train.validate import strengths_at, validate
 
 SCHEDULE = Path(__file__).parents[1] / "experiments" / "compact_256"
-STEPS = dict(zip((f"stage_{name}" for name in "abcdefg"), (3, 4, 3, 2, 2, 2, 1), strict=True))
+STEPS = dict(zip((f"stage_{name}" for name in "abcdefgh"), (3, 4, 3, 2, 2, 1, 1, 1), strict=True))
 
 
 class StoppedError(Exception):
@@ -81,7 +81,7 @@ def schedule(
     torch.set_num_threads(1)
     seen: list[int] = []
     train_stages(folder, root / "whole", lambda step, losses: seen.append(step))
-    assert seen == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 1, 2, 1, 2, 1, 2, 1]
+    assert seen == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 1, 2, 1, 2, 1, 1, 1]
     yield folder
     os.chdir(before)  # the stages leave it
     torch.set_num_threads(threads)
