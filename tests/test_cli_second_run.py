@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,9 +11,11 @@ from typing import Any
 
 import pytest
 from cli_runs import Cli, FakeRestorer, cli, contents, out, photo, visible
+from conftest import ROOT
 
 from gfpgan_core import images
 from gfpgan_core.cli import restore
+from gfpgan_core.cli.record import weights_recorded
 from gfpgan_core.config import RestoreOptions
 from gfpgan_core.result import Restoration
 
@@ -191,3 +195,16 @@ def test_a_photo_that_changes_while_it_is_restored_is_restored_again_by_resume(
     assert images.read_rgb(out / "a.png").shape == (17, 17, 3)
     assert cli(original, "--output", out, "--resume") == 0
     assert cli.closing == "0 restored, 0 failed, 1 passed over: 1 done already"
+
+
+def test_weights_are_told_apart_where_the_versions_name_does_not(
+    tiny_weights: Path,
+) -> None:
+    """Of a video, segments of older `compact` weights were gone on with."""
+    shipped = ROOT / "gfpgan_core" / "shipped" / "compact.safetensors"
+    for name, file, told in (
+        ("v1.4", None, {}),
+        ("compact", None, {"weights_sha256": hashlib.sha256(shipped.read_bytes()).hexdigest()}),
+        ("v1.4", tiny_weights, {"version": hashlib.sha256(tiny_weights.read_bytes()).hexdigest()}),
+    ):
+        assert weights_recorded(argparse.Namespace(version=name, weights=file)) == told

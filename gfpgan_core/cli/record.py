@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import stat
@@ -9,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from gfpgan_core.weights.folders import weights_sha256
+from gfpgan_core.weights.releases import RELEASES, SHIPPED
 
 RECORD_NAME = ".gfpgan_results.jsonl"
 
@@ -77,3 +81,16 @@ def add_entries(folder: Path, entries: list[Entry]) -> None:
         # One write, with a line break first: a line that was cut off doesn't swallow this one.
         lines = [json.dumps(asdict(entry)) for entry in entries]
         file.write(("\n" + "\n".join(lines) + "\n").encode("ascii"))
+
+
+def weights_recorded(options: argparse.Namespace) -> dict[str, str]:
+    """Return what tells the options' weights from others, where the version's name does not.
+
+    Raises:
+        WeightsError: they can't be read.
+    """
+    if options.weights:
+        return {"version": weights_sha256(options.weights)}
+    if RELEASES[options.version].file is None:  # ships, and changes, with the package
+        return {"weights_sha256": weights_sha256(SHIPPED)}
+    return {}

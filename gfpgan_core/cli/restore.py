@@ -16,6 +16,7 @@ from gfpgan_core import loading
 from gfpgan_core.cli.inputs import Found, Source, find_photos
 from gfpgan_core.cli.listing import list_faces, load_finder
 from gfpgan_core.cli.parser import make_parser
+from gfpgan_core.cli.record import weights_recorded
 from gfpgan_core.cli.report import JsonReport, Report, exit_status
 from gfpgan_core.cli.report_page import ReportPage
 from gfpgan_core.cli.results import (
@@ -28,8 +29,6 @@ from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.errors import InputError, error_text
 from gfpgan_core.files import sha256_of, write_behind
 from gfpgan_core.formats import FORMAT_OF_SUFFIX, SUFFIXES, WRITABLE
-from gfpgan_core.weights.folders import weights_sha256
-from gfpgan_core.weights.releases import RELEASES, SHIPPED
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -183,11 +182,7 @@ def _report_page(
 def _recorded(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that a result depends on, as they stand in the record."""
     recorded = {name: value for name, value in vars(options).items() if name not in _NOT_RECORDED}
-    if options.weights:
-        recorded["version"] = weights_sha256(options.weights)
-    elif RELEASES[options.version].file is None:  # ships, and changes, with the package
-        recorded["weights_sha256"] = weights_sha256(SHIPPED)
-    return recorded
+    return recorded | weights_recorded(options)
 
 
 def _done_before(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpgan_core.cli import INTERRUPTED
+from gfpgan_core.cli.record import weights_recorded
 from gfpgan_core.cli.report import Report
 from gfpgan_core.cli.restore import load_restorer
 from gfpgan_core.cli.results import check_writable
@@ -20,7 +21,6 @@ from gfpgan_core.errors import CropFailedError, InputError, WeightsError, error_
 from gfpgan_core.files import sha256_of, whole_file
 from gfpgan_core.runtime import configure_process
 from gfpgan_core.video.packages import require_av
-from gfpgan_core.weights.folders import weights_sha256
 
 if TYPE_CHECKING:
     from gfpgan_core.video.restoring import Outcome
@@ -167,9 +167,7 @@ def _settings(options: argparse.Namespace, source: Path) -> dict[str, Any]:
     """Return what kept work depends on, for its folder."""
     from gfpgan_core.video.restoring import SEGMENT_FRAMES
 
-    settings = {name: getattr(options, name) for name in _SETTINGS}
-    if options.weights:
-        settings["version"] = weights_sha256(options.weights)
+    settings = {name: getattr(options, name) for name in _SETTINGS} | weights_recorded(options)
     return {"video": sha256_of(source), "segment_frames": SEGMENT_FRAMES, **settings}
 
 
