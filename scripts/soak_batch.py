@@ -43,7 +43,7 @@ _ENDS = 3  # of the command itself
 # Found by Python in each process of the batch.
 _KILLER_HOOK = """
 import os, signal, sys
-def report_faults(event, arguments):
+def end(event, arguments):
     if event == "open" and "killer" in str(arguments[0]):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(end)

@@ -18,7 +18,7 @@ from PIL import Image
 from gfpgan_core.batch.rows import Row, RowStatus, finish, shard_folder
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import read_rgb
-from scripts.soak_batch import Killer, faults_of, make_photos, report_faults
+from scripts.soak_batch import Killer, faults_of, make_photos, report_faults, run_batch
 
 pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
@@ -142,3 +142,11 @@ def test_only_processes_of_the_batch_that_restore_are_killed(tmp_path: Path) -> 
         assert other.poll() is None
         other.kill()
     assert killer.kills >= 1
+
+
+def test_a_killer_ends_each_process_that_opens_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = [sys.executable, "-c", "open('killer_0.png')"]
+    run_batch([*program, "--output", str(tmp_path / "output")], tmp_path, 8, HANG_S)
+    assert capsys.readouterr().out.count("ended with status -9") == 4  # as often as it is started
