@@ -128,9 +128,15 @@ def test_results_of_the_shipped_weights_before_are_not_taken_for_todays(
         assert cli.closing == "1 restored, 0 failed, 0 passed over"
 
 
+def _record_in(folder: Path) -> Path:
+    """Return a folder's record, which is its one hidden file."""
+    (record,) = (path for path in folder.iterdir() if path.name.startswith("."))
+    return record
+
+
 def _rewrite_options(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the options of each entry in a folder's record."""
-    (record,) = (path for path in folder.iterdir() if path.name.startswith("."))
+    record = _record_in(folder)
     entries = [json.loads(line) for line in record.read_text().splitlines() if line]
     for entry in entries:
         change(entry["options"])
@@ -151,7 +157,7 @@ def test_a_record_that_was_cut_off_or_forged_does_no_harm(
 ) -> None:
     path = photo(tmp_path / "a.png", 1)
     assert cli(path, "--output", out) == 0
-    (record,) = (p for p in out.iterdir() if p.name.startswith("."))
+    record = _record_in(out)
     whole = record.read_text()
     forged = '[1]\n{"result": 3}\n{"result": "a.png", "bytes": "x"}\n'
     record.write_text(forged + '{"result": "a.png", "bytes": 9, "options": 3}\n' + whole[:-20])
@@ -166,7 +172,7 @@ def test_a_record_that_is_a_link_is_not_followed(cli: Cli, tmp_path: Path, out: 
     victim = tmp_path / "profile"
     victim.write_text("mine")
     assert cli(path, "--output", out) == 0
-    (record,) = (p for p in out.iterdir() if p.name.startswith("."))
+    record = _record_in(out)
     record.unlink()
     record.symlink_to(victim)
     assert cli(path, "--output", out, "--overwrite") == 1
