@@ -51,8 +51,10 @@ class LossConfig:
     """The adversarial weights are ratios of gradients, as VQGAN's: see `train.balance`."""
     component_style: float = 0.0
     identity: float = 0.0
+    identity_network: Literal["arcface", "faceres"] = "arcface"
+    """What tells persons apart: arcface, the paper's, which sees gray; faceres sees color."""
     identity_weights: str = ""
-    """File of ArcFace's weights; empty: fetched."""
+    """File of its weights; empty: ArcFace's, fetched. FaceRes': see `scripts.import_faceres`."""
     r1: float = 10.0
     """Weight of the gradient penalty of real images, for the whole-face discriminator."""
     r1_every_steps: int = 16

@@ -1,4 +1,4 @@
-"""The frozen, pretrained networks of the losses: VGG19 or MobileNetV2, and ArcFace."""
+"""The frozen, pretrained networks of the losses: VGG19 or MobileNetV2; ArcFace or FaceRes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from gfpgan_core.errors import InputError, WeightsError
 from gfpgan_core.weights.checkpoint import read_state
 from gfpgan_core.weights.load import load_strictly, read_release
 from gfpgan_core.weights.releases import ARCFACE
-from train.arcface import INPUT_SIZE_PX, ArcFace
+from train import arcface, faceres
+from train.arcface import ArcFace
+from train.faceres import FaceRes
 from train.pretrained import packaged_file, read_from_hub, read_if_there
 
 Backbone = Literal["vgg19", "mobilenet_v2"]
+IdentityNetwork = Literal["arcface", "faceres"]
 
 # Index of the layer whose output is compared -> weight of its term.
 _LAYERS: dict[str, dict[int, float]] = {
@@ -99,28 +102,34 @@ def packaged_state() -> dict[str, Tensor] | None:
     return read_if_there(packaged_file(*_PACKAGED))
 
 
-def load_identity(path: str) -> IdentityFeatures:
-    """Load ArcFace: images (N, 3, size, size) in -1..1 to embeddings (N, 512).
+def load_identity(path: str, network: IdentityNetwork = "arcface") -> IdentityFeatures:
+    """Load what embeds persons: images (N, 3, size, size) in -1..1 to embeddings (N, D).
+
+    `path` names the weights; empty: those of ArcFace in the weights' folder, else fetched.
 
     Raises:
         InputError: no weights.
     """
-    network = ArcFace()
+    embedding = ArcFace() if network == "arcface" else FaceRes()
     try:
+        if network == "faceres" and not path:
+            raise WeightsError(
+                "FaceRes' weights can't be fetched: scripts.import_faceres makes them"
+            )
         file, state = (Path(path), read_state(Path(path))[0]) if path else read_release(ARCFACE)
-        load_strictly(network, state, file)
+        load_strictly(embedding, state, file)
     except WeightsError as error:
         raise InputError(
             f"{error}\nThe identity loss needs them: name a file in losses.identity_weights, or"
             " switch the term off: losses.identity=0"
         ) from error
-    return IdentityFeatures(network)
+    return IdentityFeatures(embedding)
 
 
 class IdentityFeatures(nn.Module):
-    """Embed color faces of any size by ArcFace, which sees them gray and at its own size."""
+    """Embed aligned color faces of any size by ArcFace or FaceRes, each as it wants to see them."""
 
-    def __init__(self, network: ArcFace) -> None:
+    def __init__(self, network: ArcFace | FaceRes) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
 
@@ -130,7 +139,17 @@ class IdentityFeatures(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
+        if isinstance(self.network, FaceRes):
+            return self.network(_resize(_middle(image), faceres.INPUT_SIZE_PX))
         red, green, blue = image.unbind(dim=1)
         gray = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
-        size = (INPUT_SIZE_PX, INPUT_SIZE_PX)
-        return self.network(F.interpolate(gray, size=size, mode="bilinear", antialias=True))
+        return self.network(_resize(gray, arcface.INPUT_SIZE_PX))
+
+
+def _middle(image: Tensor) -> Tensor:
+    cut = round(faceres.CROP_SHARE * image.shape[-1])
+    return image[..., cut : image.shape[-2] - cut, cut : image.shape[-1] - cut]
+
+
+def _resize(image: Tensor, side_px: int) -> Tensor:
+    return F.interpolate(image, size=(side_px, side_px), mode="bilinear", antialias=True)

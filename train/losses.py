@@ -185,5 +185,5 @@ def component_style_loss(features: Sequence[Tensor], gt_features: Sequence[Tenso
 
 
 def identity_loss(embedding: Tensor, gt_embedding: Tensor) -> Tensor:
-    """Return the mean absolute difference of ArcFace embeddings (section 3.4)."""
+    """Return the mean absolute difference of embeddings of persons (section 3.4)."""
     return F.l1_loss(embedding, gt_embedding)

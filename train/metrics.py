@@ -64,7 +64,7 @@ class PatchFeatures(nn.Module):
         return feat.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
-def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
+def load_metrics(arcface_weights: str, device: torch.device | str) -> Metrics:
     """Load the networks whose weights are on this machine.
 
     LPIPS needs the package `lpips` and torchvision's AlexNet in torch's hub folder, FID
@@ -79,8 +79,8 @@ def load_metrics(identity_weights: str, device: torch.device | str) -> Metrics:
         whole = models.inception_v3(init_weights=False)
         whole.load_state_dict(state)
         inception = pooled_inception(whole)
-    if identity_weights or is_present(ARCFACE):
-        identity = load_identity(identity_weights)
+    if arcface_weights or is_present(ARCFACE):
+        identity = load_identity(arcface_weights)
     patches = load_patch_features()
     for network in (lpips, inception, identity, patches):
         if network is not None:

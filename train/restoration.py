@@ -309,5 +309,5 @@ def _loss_networks(config: TrainConfig, device: torch.device) -> LossNetworks:
             losses.perceptual_backbone, losses.perceptual_weights, switches
         ).to(device)
     if losses.identity:
-        identity = load_identity(losses.identity_weights).to(device)
+        identity = load_identity(losses.identity_weights, losses.identity_network).to(device)
     return LossNetworks(discriminator, projected, patch, parts, perceptual, identity)

@@ -18,7 +18,7 @@ from torch import nn
 from gfpgan_core.errors import InputError
 from gfpgan_core.files import remove_partial_files, whole_file
 from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.weights.checkpoint import save_decoder, save_safetensors
+from gfpgan_core.weights.checkpoint import save_safetensors, save_tensors
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
@@ -186,4 +186,4 @@ def export(network: nn.Module, path: Path) -> None:
     if isinstance(network, GFPGAN):
         save_safetensors(network, path)
     else:
-        save_decoder(network.state_dict(), path)
+        save_tensors(network.state_dict(), path)

@@ -47,7 +47,9 @@ def validate_run(
     """
     network = trainer.ema.network
     assert isinstance(network, GFPGAN) and isinstance(trainer, RestorationTrainer)
-    metrics = load_metrics(config.losses.identity_weights, trainer.device)
+    losses = config.losses
+    arcface = losses.identity_weights if losses.identity_network == "arcface" else ""
+    metrics = load_metrics(arcface, trainer.device)
     degradations = validation_degradations(config, network.config.face_size_px)
     results = []
     for name, degradation in degradations.items():

@@ -140,8 +140,8 @@ def read_decoder(path: Path, sha256: str = "") -> dict[str, Tensor]:
     return convert.to_clean(state) if convert.is_equalized(state) else state
 
 
-def save_decoder(state: dict[str, Tensor], path: Path) -> None:
-    """Write a prior that `read_decoder` reads."""
+def save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    """Write tensors alone, without a configuration: a prior, or a network of the losses."""
     _save(state, path, {})
 
 
