@@ -79,6 +79,11 @@ class Restoration:
             yield f"the result is {scale}: twice would be too large"
         yield self.found()
 
+    def numbers(self) -> list[int]:
+        """Return each crop's number: the face's, or its place among them where none is counted."""
+        counted = [face.number for face in self.faces] or [0] * len(self.crops)
+        return [number or place for place, number in enumerate(counted, 1)]
+
     def found(self) -> str:
         """Return a phrase such as `2 faces, 1 left alone (1 too small)`."""
         count = len(self.faces)

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from gfpgan_core.errors import InputError
 from gfpgan_core.geometry import TEMPLATE_LANDMARKS, TEMPLATE_SIZE_PX
 from gfpgan_core.images import ImageU8
 from gfpgan_core.pipeline import FaceRestorer
+from gfpgan_core.result import Restoration
 
 _GRAY = np.full((200, 400, 3), 128, np.uint8)
 TEMPLATE_FACE_HEIGHT = 330  # from the hairline to the chin of an aligned face of 512 px
@@ -200,6 +202,28 @@ def test_a_list_is_readable_and_failures_count(
     (tmp_path / "bad.jpg").write_text("no photo")
     assert main(["restore", "group.jpg", "bad.jpg", "--list"]) == 1
     assert "bad.jpg is no image" in capsys.readouterr().err
+
+
+def test_a_list_of_nothing_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = str(tmp_path / "a.png")
+    images.write(Path(photo), images.encode(np.zeros((8, 8, 3), np.uint8), None, "png"))
+    (tmp_path / "album").mkdir()
+    for arguments, text in (
+        ([str(tmp_path / "album")], "there is no photo to look for faces in"),
+        ([photo, "--aligned"], "--aligned looks for no faces"),
+        ([photo, "--report"], "--report shows what was restored"),
+    ):
+        assert main(["restore", *arguments, "--list"]) == 1
+        printed = capsys.readouterr()
+        assert text in printed.err and not printed.out
+
+
+def test_saved_faces_have_the_numbers_of_the_list() -> None:
+    crop = np.zeros((8, 8, 3), np.uint8)
+    face = replace(_dummy(10, 40), number=3)
+    chosen = Restoration(crop, None, "png", [face], [crop], [crop])
+    aligned = Restoration(crop, None, "png", [], [crop], [crop])
+    assert (chosen.numbers(), aligned.numbers()) == ([3], [1])
 
 
 def test_the_finder_of_a_list_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,9 +56,9 @@ def test_a_folder_of_photos_and_one_that_fails(
     closing = printed.out.splitlines()[-1]
     assert closing == "2 restored, 1 failed, 1 passed over: 1 not an image"
     assert "b.jpg: 2 faces" in printed.out
-    pair = images.read_rgb(output / "faces" / "b_1_before_after.png")
+    pair = images.read_rgb(output / "faces" / "b_2_before_after.png")
     assert pair.shape == (64, 128, 3)
-    assert images.read_rgb(output / "faces" / "a_0.png").shape == (64, 64, 3)
+    assert images.read_rgb(output / "faces" / "a_1.png").shape == (64, 64, 3)
 
 
 def test_format_and_own_weights(tmp_path: Path, tiny_weights: Path) -> None:

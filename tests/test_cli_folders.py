@@ -137,7 +137,7 @@ def test_faces_of_photos_of_one_stem_have_their_own_files(
     album = photo(tmp_path / "album" / "anna.jpg", 1).parent
     photo(album / "anna.webp", 2)
     assert cli(album, "--output", out, "--save-faces") == 0
-    faces = ["anna_0.png", "anna_0_before_after.png", "anna_2_0.png", "anna_2_0_before_after.png"]
+    faces = ["anna_1.png", "anna_1_before_after.png", "anna_2_1.png", "anna_2_1_before_after.png"]
     assert visible(out / "faces") == faces
     assert len({(out / "faces" / name).read_bytes() for name in faces}) == 4
 
@@ -158,11 +158,11 @@ def test_a_neighbor_of_the_results_name_is_not_replaced(cli: Cli, tmp_path: Path
     neighbor = photo(tmp_path / "a.png", 1)
     before = neighbor.read_bytes()
     Image.new("RGB", (16, 16), "red").save(tmp_path / "a.tif")
-    faces = photo(tmp_path / "faces" / "a_0.png", 2)
+    faces = photo(tmp_path / "faces" / "a_1.png", 2)
     face_before = faces.read_bytes()
     assert cli(tmp_path / "a.tif", "--output", tmp_path, "--save-faces") == 0
     assert neighbor.read_bytes() == before and faces.read_bytes() == face_before
-    assert "a_2.png" in visible(tmp_path) and "faces/a_2_0.png" in visible(tmp_path)
+    assert "a_2.png" in visible(tmp_path) and "faces/a_2_1.png" in visible(tmp_path)
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
@@ -181,7 +181,7 @@ def test_an_original_is_known_by_any_of_its_names(
 
 def test_saved_faces_replace_no_input(cli: Cli, tmp_path: Path) -> None:
     path = photo(tmp_path / "p.png", 1)
-    face = photo(tmp_path / "faces" / "p_0.png", 2)
+    face = photo(tmp_path / "faces" / "p_1.png", 2)
     before = face.read_bytes()
     arguments = ("--output", tmp_path, "--save-faces", "--overwrite")
     assert cli(path, face, *arguments) == 0
@@ -226,15 +226,32 @@ def test_an_output_file_that_can_not_be_meant_is_refused_before_anything_is_rest
     assert contents(tmp_path) == before
 
 
-def test_an_output_file_is_replaced_on_request_and_kept_on_resuming(
-    cli: Cli, tmp_path: Path
-) -> None:
+def test_an_output_file_is_replaced_on_request_only(cli: Cli, tmp_path: Path) -> None:
     path, target = photo(tmp_path / "a.png", 1), photo(tmp_path / "x.png", 2)
     before = target.read_bytes()
-    assert cli(path, "--output", target, "--resume") == 0
-    assert target.read_bytes() == before and "1 done already" in cli.closing
-    assert cli(path, "--output", target, "--overwrite") == 0
+    assert cli(path, "--output", target) == 1
+    assert cli(path, "--output", target, "--resume") == 1
+    assert "x.png exists, and is no result of this photo" in cli.err and not cli.out
+    assert target.read_bytes() == before
+    assert cli(path, "--output", target, "--overwrite", "--resume") == 0
     assert (images.read_rgb(target) == images.read_rgb(path)).all()
+
+
+def test_an_output_file_is_kept_on_resuming_where_it_is_this_photos(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path, other = photo(tmp_path / "a.png", 1), photo(tmp_path / "b.png", 2)
+    command = ("--output", tmp_path / "x.png", "--resume")
+    assert cli(path, *command) == 0
+    for name in ("y.png", "x.png"):  # another result of the same photo doesn't count for this one
+        assert cli(path, "--output", tmp_path / name, "--resume") == 0
+    assert cli.closing == "0 restored, 0 failed, 1 passed over: 1 done already"
+    for arguments in ((other, *command), (path, *command, "--blend", 0.5)):
+        assert cli(*arguments) == 1
+        assert "with these options and weights: --overwrite replaces it" in cli.err
+    assert (images.read_rgb(tmp_path / "x.png") == images.read_rgb(path)).all()
+    assert cli(other, *command, "--overwrite") == 0
+    assert (images.read_rgb(tmp_path / "x.png") == images.read_rgb(other)).all()
 
 
 def test_addresses_and_empty_names_say_what_to_do(cli: Cli, tmp_path: Path, out: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def list_faces(
     found: Found, options: RestoreOptions, finder: Finder, report: Report, *, as_json: bool
 ) -> int:
-    """Say which faces there are in each photo; return 1 if any photo can't be read, else 0."""
+    """Say which faces there are in each photo; return 1 if any can't be read or there is none."""
     tally = report.tally
     tally.photos = len(found.photos) + len(found.problems)
     tally.passed_over = +found.passed_over
@@ -42,6 +42,9 @@ def list_faces(
             report.line(f"{source.path}: {len(faces)} face{'s' * (len(faces) != 1)}")
             for face in faces:
                 report.line(f"  {face_line(*face)}")
+    if not found.photos and not tally.failed:
+        report.note("there is no photo to look for faces in")
+        return 1
     return int(tally.failed > 0)
 
 

@@ -156,10 +156,11 @@ class ReportPage:
 
         size_wh = (self._face_side_px, self._face_side_px)
         figures: list[str] = []
-        for n, crops in enumerate(zip(result.crops, result.restored_crops, strict=True)):
+        pairs = zip(result.crops, result.restored_crops, strict=True)
+        for n, (number, crops) in enumerate(zip(result.numbers(), pairs, strict=True)):
             before, after = (images.preview(crop, None, size_wh) for crop in crops)
             caption = ", ".join(_face_figures(result, n))
-            shown = self._pair(f"face {n + 1}", before, after, size_wh)
+            shown = self._pair(f"face {number}", before, after, size_wh)
             figures.append(f"<figure>{shown}<figcaption>{escaped(caption)}</figcaption></figure>")
         return f'<div class="faces">{"".join(figures)}</div>'
 
@@ -177,7 +178,7 @@ class ReportPage:
 
 def _face_figures(result: Restoration, n: int) -> Iterator[str]:
     for face in result.faces[n : n + 1]:
-        yield f"face {face.number or n + 1}"
+        yield f"face {result.numbers()[n]}"
         yield f"score {face.score:.2f}"
         yield f"eyes {face.eye_distance_px:.0f} px"
     for damage in result.damages[n : n + 1]:

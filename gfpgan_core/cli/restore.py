@@ -21,6 +21,7 @@ from gfpgan_core.cli.report import JsonReport, Report, exit_status
 from gfpgan_core.cli.report_page import ReportPage
 from gfpgan_core.cli.results import (
     Results,
+    check_absent,
     check_writable,
     done_before,
     in_the_way,
@@ -70,6 +71,8 @@ def _list_or_restore(options: argparse.Namespace, report: Report) -> int:
     if options.list:
         if options.report:
             raise InputError("--report shows what was restored, and --list restores nothing")
+        if options.aligned:
+            raise InputError("--aligned looks for no faces, and --list does: leave one of them out")
         finder = load_finder(options.detector, options.device)
         return list_faces(found, wanted, finder, report, as_json=options.json)
     destination = _destination(options, found)
@@ -142,7 +145,9 @@ def _restore_found(
     report: Report,
 ) -> int:
     recorded = _recorded(options)
-    done = _done_before(found.photos, destination, recorded) if options.resume else {}
+    done: dict[Source, Path] = {}
+    if options.resume:
+        done = _done_before(found.photos, destination, recorded, options.overwrite)
     photos = [source for source in found.photos if source not in done]
     found.passed_over["done already"] = len(done)
     tally = report.tally
@@ -186,14 +191,19 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _done_before(
-    photos: list[Source], destination: _Destination, recorded: Mapping[str, Any]
+    photos: list[Source], destination: _Destination, recorded: Mapping[str, Any], overwrite: bool
 ) -> dict[Source, Path]:
-    """Return the photos that need not be restored again, with their results."""
-    if destination.file:
-        return dict.fromkeys(photos, destination.file) if destination.file.exists() else {}
+    """Return the photos that need not be restored again, with their results.
+
+    Raises:
+        InputError: the file that the user named is another one's.
+    """
     usual = vars(make_parser().parse_args(["restore", "any"]))
     unsaid = {name: value for name, value in usual.items() if name not in _NOT_RECORDED}
-    return done_before(photos, destination.folder, recorded, unsaid)
+    done = done_before(photos, destination.folder, recorded, unsaid, destination.file)
+    if destination.file and photos and not (done or overwrite):
+        check_absent(destination.file)
+    return done
 
 
 def load_restorer(options: argparse.Namespace) -> FaceRestorer:
@@ -309,20 +319,20 @@ class _Saver:
         data = result.encode(file_format, keep_gps=self.options.keep_gps)
         folder = self.destination.folder / source.subfolder
         faces = self._write_faces(folder / "faces", source.path.stem, result)
-        if self.destination.file:
-            self.results.write_file(self.destination.file, data)
-            return [self.destination.file, *faces]
         about = {"source": source.path.name, "options": self.recorded}
         with contextlib.suppress(OSError):  # removed since
             sha256 = sha256_of(source.path)
             # Of a file that was changed meanwhile this would be the hash of another photo.
             if self.stamps.get(source) == _stamp(source.path):
                 about["sha256"] = sha256
+        if self.destination.file:
+            self.results.write_file(self.destination.file, data, about)
+            return [self.destination.file, *faces]
         parts = {f".{file_format}": data}
         return self.results.write(folder, source.path.stem, parts, about) + faces
 
     def _write_faces(self, folder: Path, stem: str, result: Restoration) -> list[Path]:
-        """Write `<stem>_<n>.png` and the pair `<stem>_<n>_before_after.png`."""
+        """Write `<stem>_<n>.png` and the pair `<stem>_<n>_before_after.png`, n as in `--faces`."""
         if not (self.options.save_faces and result.crops):
             return []
         import numpy as np
@@ -330,9 +340,8 @@ class _Saver:
         from gfpgan_core import images
 
         parts = {}
-        for number, (before, after) in enumerate(
-            zip(result.crops, result.restored_crops, strict=True)
-        ):
+        crops = zip(result.crops, result.restored_crops, strict=True)
+        for number, (before, after) in zip(result.numbers(), crops, strict=True):
             parts[f"_{number}.png"] = images.encode(after, None, "png")
             pair = np.hstack([before, after])
             parts[f"_{number}_before_after.png"] = images.encode(pair, None, "png")

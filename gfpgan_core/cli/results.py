@@ -66,8 +66,8 @@ class Results:
             raise _unwritable(folder / f"{stem}{next(iter(parts))}", error) from error
         raise AssertionError("numbers don't end")
 
-    def write_file(self, path: Path, data: bytes) -> None:
-        """Write the file that the user named.
+    def write_file(self, path: Path, data: bytes, about: Mapping[str, Any] | None = None) -> None:
+        """Write the file that the user named; `about` as in `write`.
 
         Raises:
             InputError: it exists, or can't be written.
@@ -75,7 +75,8 @@ class Results:
         try:
             if not self._is_free(path, data):
                 raise InputError(in_the_way(path))
-            self._write(path, data)
+            self._prepare(path.parent)
+            self._write_all(path.parent, {path: data}, about or {})
         except FileExistsError as error:
             raise InputError(in_the_way(path)) from error
         except OSError as error:
@@ -155,6 +156,19 @@ def in_the_way(path: Path) -> str:
     return f"{path} exists: --overwrite replaces it, unless it is one of the photos"
 
 
+def check_absent(path: Path) -> None:
+    """Check that nothing is in the way of the file that the user named, for a run that goes on.
+
+    Raises:
+        InputError: a file is there, which isn't the photo's result.
+    """
+    if os.path.lexists(path):
+        raise InputError(
+            f"{path} exists, and is no result of this photo with these options and weights:"
+            " --overwrite replaces it, unless it is one of the photos"
+        )
+
+
 def check_writable(folder: Path) -> None:
     """Check before anything is restored whether results can be written.
 
@@ -175,7 +189,11 @@ def check_writable(folder: Path) -> None:
 
 
 def done_before(
-    sources: Iterable[Source], folder: Path, options: Mapping[str, Any], unsaid: Mapping[str, Any]
+    sources: Iterable[Source],
+    folder: Path,
+    options: Mapping[str, Any],
+    unsaid: Mapping[str, Any],
+    only: Path | None = None,
 ) -> dict[Source, Path]:
     """Return the photos with a result from an earlier run with the same options, and the result.
 
@@ -188,13 +206,18 @@ def done_before(
         options: What the photos are to be restored with, as records hold it.
         unsaid: Option -> its value in a record that doesn't name it: an earlier version, which
             hadn't that option yet, wrote the record.
+        only: The result that counts, where the user named it.
     """
     kept: dict[Path, list[Entry]] = {}
     done: dict[Source, Path] = {}
     for source in sources:
         target = folder / source.subfolder
         if target not in kept:
-            kept[target] = list(_kept(target, options, unsaid))
+            kept[target] = [
+                entry
+                for entry in _kept(target, options, unsaid)
+                if only is None or entry.result == only.name
+            ]
         if entry := _entry_of(source, kept[target]):
             kept[target].remove(entry)  # another photo of this name and content has its own
             done[source] = target / entry.result

@@ -278,9 +278,10 @@ def _faces(result: Restoration) -> str:
 
     size_wh = (_FACE_SIDE_PX, _FACE_SIDE_PX)
     figures = []
-    for n, crops in enumerate(zip(result.crops, result.restored_crops, strict=True)):
+    pairs = zip(result.crops, result.restored_crops, strict=True)
+    for n, (number, crops) in enumerate(zip(result.numbers(), pairs, strict=True)):
         before, after = (images.preview(crop, None, size_wh) for crop in crops)
         line = f"{face_line(result.faces[n], result.damages[n])}, share {result.blends[n]:.2g}"
-        shown = pair(f"face {n + 1}", before, after, size_wh)
+        shown = pair(f"face {number}", before, after, size_wh)
         figures.append(f"<figure>{shown}<figcaption>{escaped(line)}</figcaption></figure>")
     return f'<div class="faces">{"".join(figures)}</div>'
