@@ -104,6 +104,11 @@ def keep_freed_memory() -> bool:
     return _keeping
 
 
+def keeps_freed_memory() -> bool:
+    """Return whether `keep_freed_memory` works in this process."""
+    return _keeping
+
+
 @contextmanager
 def returning_freed_memory() -> Iterator[None]:
     """Let freed blocks go back to the system within the context, even if this process keeps them.
