@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import skimage.data
 import torch
 from conftest import ROOT, real_weights
 
-from gfpgan_core import detect, detectors, geometry
+from gfpgan_core import detect, geometry
 from gfpgan_core.detect import NAMED_DETECTORS, FaceDetector, is_duplicate, load_detector
 from gfpgan_core.detectors import Face, retinaface
 from gfpgan_core.errors import InputError, WeightsError
@@ -348,23 +347,3 @@ def test_photos_without_a_face_cost_what_the_documentation_says() -> None:
         first = sum(seen[: 2 if min(int(height), int(width)) >= 800 else 1])
         assert (f"{first:.2f}", f"{megapixels:.2f}") == (usual, every)
         assert f"{megapixels / first:.1f}" == times
-
-
-@pytest.mark.parametrize("keeps", [True, False])
-def test_centerface_has_no_pool_beside_the_memory_that_the_process_keeps(
-    keeps: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What its pool keeps, no network and no encoder can use."""
-    import onnxruntime
-
-    class Session(onnxruntime.InferenceSession):
-        def __init__(self, *arguments: Any, **rest: Any) -> None:
-            super().__init__(*arguments, **rest)
-            made.append(self)
-
-    made: list[Session] = []
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    monkeypatch.setattr(detectors, "keeps_freed_memory", lambda: keeps)
-    detectors.centerface()
-    (session,) = made
-    assert session.get_session_options().enable_cpu_mem_arena is not keeps

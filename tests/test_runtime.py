@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import onnxruntime
 import pytest
 from conftest import ROOT, SAMPLE
 
@@ -131,3 +133,22 @@ def test_the_detector_runs_on_as_many_threads_as_torch(portrait: ImageU8) -> Non
     detector = detectors.centerface()
     assert [len(found) for found in detector([portrait], 0.5)] == [1]
     assert {path.name for path in threads.iterdir()} <= before
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_detector_has_no_pool_beside_the_memory_that_the_process_keeps(
+    keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its pool keeps, no network and no encoder can use."""
+    sessions: list[Any] = []
+    make = onnxruntime.InferenceSession
+
+    def listed(*given: Any, **options: Any) -> Any:
+        sessions.append(make(*given, **options))
+        return sessions[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", listed)
+    monkeypatch.setattr(detectors, "keeps_freed_memory", lambda: keeps)
+    detectors.centerface()
+    (session,) = sessions
+    assert session.get_session_options().enable_cpu_mem_arena is not keeps
