@@ -116,6 +116,15 @@ def test_a_run_that_began_before_an_option_was_there_resumes(
     assert "other values than before: steps 2 -> 3" in caplog.text
 
 
+def test_a_run_with_more_steps_than_asked_for_says_so(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for steps in (2, 1):
+        train(tiny_run(faces, tmp_path, steps=steps))
+    assert "steps is 1, and the weights are those after step 2" in caplog.text
+    assert newest(tmp_path).step == 2
+
+
 def test_faces_that_came_or_went_are_noticed(
     faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

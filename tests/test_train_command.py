@@ -53,7 +53,7 @@ def test_a_disk_that_fills_up_leaves_the_weights_before(faces: Path, tmp_path: P
     assert not list(tmp_path.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("name", ["folder", "file/own.safetensors"])
+@pytest.mark.parametrize("name", ["folder", "file/own.safetensors", "own.pth"])
 def test_an_export_that_cant_be_written_is_refused_before_the_training(
     faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

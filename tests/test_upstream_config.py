@@ -255,6 +255,8 @@ def test_a_training_runs_from_such_a_file(faces: Path, tmp_path: Path) -> None:
     )
     path = tmp_path / "options.yml"
     path.write_text(yaml.safe_dump(options))
-    assert main(["--upstream-config", str(path), "--export", str(tmp_path / "out.pth")]) == 0
-    assert (tmp_path / "out.pth").is_file()
+    assert (
+        main(["--upstream-config", str(path), "--export", str(tmp_path / "out.safetensors")]) == 0
+    )
+    assert (tmp_path / "out.safetensors").is_file()
     assert (tmp_path / "experiments" / "train_GFPGANv1_512" / "log.jsonl").is_file()

@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> None:
     weights = train(config)
     if options.export:
         _export(weights, options.export)
-    logging.info("trained %d steps: the weights are in %s", config.steps, options.export or weights)
+    logging.info("trained: the weights are in %s", options.export or weights)
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
@@ -106,6 +106,12 @@ def _check_export(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"--export {path} is a folder: name a file in it")
+    if path.suffix.lower() in (".pth", ".pt", ".ckpt", ".onnx"):
+        raise InputError(
+            f"--export {path}: safetensors are written, which readers of {path.suffix} refuse. Name"
+            f" it {path.with_suffix('.safetensors')}, and see `python -m gfpgan_core export` for"
+            " other kinds of files"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -104,6 +104,12 @@ def resume(trainer: Trainer, config: TrainConfig, folder: Path) -> tuple[int, di
         _logger.warning("resuming with other values than before: %s", changed)
     _load(trainer, found)
     _logger.info("resuming %s after step %d", folder, found.step)
+    if found.step > config.steps:
+        _logger.warning(
+            "nothing is left to train: steps is %d, and the weights are those after step %d."
+            " For fewer steps name another run_folder",
+            *(config.steps, found.step),
+        )
     return found.step, dict(found.scalars)
 
 
