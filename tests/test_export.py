@@ -275,6 +275,31 @@ def test_facefusion_is_refused_what_it_cannot_run(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("--to onnx --output a.pth", "a.pth and --to onnx don't agree: name it a.onnx"),
+        ("--to pth --output a.onnx", "a.onnx and --to pth don't agree: name it a.pth"),
+        ("--to hub --output file", "file is a file, and a folder is written"),
+        ("--to onnx --facefusion --output file", "file is a file, and a folder is written"),
+        ("--to onnx --facefusion --name own", "facefusion knows its own names only"),
+        ("--to onnx --license mit", "--license is for the card of --to hub"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_the_weights_are_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(["export", "missing.pth", *arguments.split()]) == 1
+    assert text in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_without_onnx_the_package_is_named(
     tiny_weights: Path,
     tmp_path: Path,

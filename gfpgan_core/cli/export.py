@@ -15,19 +15,46 @@ if TYPE_CHECKING:
 
 KINDS = ("pth", "onnx", "hub")
 
+# Names that tell readers which kind of file to expect.
+_WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".onnx", ".safetensors", ".bin")
+
 
 def export(options: argparse.Namespace) -> int:
     """Write the files, and say where they are; return 0, or 1 if they can't be written."""
     report = Report()
     try:
-        if options.facefusion and options.to != "onnx":
-            raise InputError("--facefusion is for --to onnx: facefusion reads nothing else")
+        _check(options)
         for path in _written(options, _network(options.file)):
             report.line(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     except (InputError, WeightsError) as error:
         report.note(error_text(error))
         return 1
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, or do nothing together, before anything is read.
+
+    Raises:
+        InputError: they do.
+    """
+    if options.facefusion and options.to != "onnx":
+        raise InputError("--facefusion is for --to onnx: facefusion reads nothing else")
+    if options.facefusion and options.name:
+        raise InputError("--name with --facefusion: facefusion knows its own names only")
+    if options.license and options.to != "hub":
+        raise InputError("--license is for the card of --to hub: other files have no place for it")
+    output = Path(options.output or ".")
+    if options.to == "hub" or options.facefusion:
+        if output.exists() and not output.is_dir():
+            raise InputError(f"--output {output} is a file, and a folder is written: name another")
+        return
+    kind = output.suffix.lower()
+    if kind in _WEIGHT_SUFFIXES and kind != f".{options.to}" and not output.is_dir():
+        raise InputError(
+            f"--output {output} and --to {options.to} don't agree: name it"
+            f" {output.with_suffix(f'.{options.to}')}"
+        )
 
 
 def _network(source: str) -> GFPGAN:
