@@ -12,6 +12,12 @@ from types import FrameType
 
 from gfpgan_core.cli import INTERRUPTED
 
+# How the loader says that a library doesn't fit, or may not be run from where it is.
+_UNMAPPED = "failed to map segment from shared object"
+_LIMIT = (
+    ": `ulimit -v` says how much this process may use; it should be unlimited, or 8 GB and more"
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0, 1 if anything failed, 2 for a misuse, 130 after Ctrl-C."""
@@ -23,6 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             print("interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
+    except MemoryError:
+        print(f"there is not enough memory{_LIMIT}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if _UNMAPPED not in str(error):
+            raise
+        text = f"a library can't be loaded: {error}{_LIMIT}, and its folder not be mounted noexec"
+        print(text, file=sys.stderr)
+        return 1
 
 
 def _run(arguments: list[str] | None) -> int:

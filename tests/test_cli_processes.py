@@ -15,6 +15,7 @@ from cli_runs import contents, photo, visible
 from faults import captured
 from slow_cli import command, environment
 
+import gfpgan_core.__main__
 from gfpgan_core import images
 
 
@@ -215,3 +216,26 @@ def test_an_output_folder_that_takes_no_more_files_ends_the_run(
     assert running.returncode == 1
     assert "stopped: no more photos can be written (Not a directory)" in err
     assert err.count("FAILED") <= 2 and " not tried" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            # What the loader says of torch's libraries under `ulimit -v 1500000`.
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "a library can't be loaded: libtorch_cpu.so",
+        ),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_too_few_addresses_for_the_libraries_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, text: str
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(gfpgan_core.__main__, "_run", fail)
+    assert gfpgan_core.__main__.main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(text) and "`ulimit -v`" in said and said.count("\n") == 1
