@@ -1,4 +1,8 @@
-"""What several tests share: the sample portrait, releases with small random networks, and files."""
+"""What several tests share: the sample portrait, releases with small random networks, and files.
+
+torch is imported where it is needed: the process that only deals tests out to others, and children
+that want one name of this file, begin without it.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,19 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
-import torchvision
-import upstream
 
-from gfpgan_core import geometry, images, pipeline
+from gfpgan_core import geometry, images
 from gfpgan_core.config import GeneratorConfig, RestoreOptions
 from gfpgan_core.images import ImageU8
-from gfpgan_core.networks.gfpgan import GFPGAN
-from gfpgan_core.weights.checkpoint import save_safetensors
+
+if TYPE_CHECKING:
+    import torch
+
+    from gfpgan_core.networks.gfpgan import GFPGAN
 
 ROOT = Path(__file__).parent.parent
 HANG_S = 1800  # ends a process that hangs; no test depends on how long one takes
@@ -62,12 +67,17 @@ def _tinting(image: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
 @pytest.fixture
 def tinting_background(monkeypatch: pytest.MonkeyPatch) -> RestoreOptions:
     """Options with a background network that adds 12 to red and takes 12 from blue."""
-    monkeypatch.setattr(pipeline, "load_background", lambda name, device: _tinting)
+    monkeypatch.setattr("gfpgan_core.pipeline.load_background", lambda name, device: _tinting)
     return RestoreOptions(scale=2, background="realesrgan-x4v3")
 
 
 def random_network(seed: int, config: GeneratorConfig = TINY) -> GFPGAN:
     """A network whose output differs visibly from its input and from another seed's."""
+    import torch
+    import upstream
+
+    from gfpgan_core.networks.gfpgan import GFPGAN
+
     torch.manual_seed(seed)
     network = GFPGAN(dataclasses.replace(config, residual=True))
     upstream.fill_zeros(network)
@@ -77,6 +87,8 @@ def random_network(seed: int, config: GeneratorConfig = TINY) -> GFPGAN:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight file as a training exports it."""
+    from gfpgan_core.weights.checkpoint import save_safetensors
+
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_safetensors(random_network(3), path)
     return path
@@ -115,6 +127,9 @@ def faces(portrait: ImageU8, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Random weights: what the features see doesn't matter here."""
+    import torch
+    import torchvision
+
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("features") / "mobilenet.pth"
     torch.save(torchvision.models.mobilenet_v2().state_dict(), path)
@@ -124,6 +139,8 @@ def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Tiny networks gain nothing from more, which wait for each other on a busy machine."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -132,6 +149,8 @@ def one_thread() -> Iterator[None]:
 
 def save_named(state: dict[str, torch.Tensor], folder: Path, stem: str) -> str:
     """Save under a name that ends with the sha256's first digits, as torchvision's; return it."""
+    import torch
+
     path = folder / "new.pth"
     torch.save(state, path)
     name = f"{stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth"
