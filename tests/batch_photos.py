@@ -7,12 +7,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from gfpgan_core.__main__ import main
 from gfpgan_core.batch.rows import Row
 from gfpgan_core.batch.settings import Settings
 from gfpgan_core.config import RestoreOptions
+
+# For `sitecustomize.py`: a process that restores photos hands them back as they are, and begins
+# without torch. Everything around its networks is the product's.
+_WITHOUT_NETWORKS = f"""
+import sys
+sys.path += [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import slow_cli
+from gfpgan_core import loading
+loading.load_restorer = lambda *_, **__: slow_cli.SlowRestorer(0)
+"""
+
+
+@pytest.fixture
+def no_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The `sitecustomize.py` of all processes, for tests that look at no restored pixel."""
+    hook = tmp_path / "hook" / "sitecustomize.py"
+    hook.parent.mkdir()
+    hook.write_text(_WITHOUT_NETWORKS)
+    monkeypatch.setenv("PYTHONPATH", str(hook.parent))
+    return hook
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from gfpgan_core.__main__ import main
 from gfpgan_core.cli import restore
@@ -51,7 +51,9 @@ class _Copy:
 
 
 @dataclass(frozen=True)
-class _SlowRestorer:
+class SlowRestorer:
+    """Hands each photo back as it is, after a while."""
+
     seconds_per_photo: float
 
     def restore_many(self, photos: Iterable[Path], _: object) -> Iterator[_Copy | InputError]:
@@ -59,7 +61,7 @@ class _SlowRestorer:
             time.sleep(self.seconds_per_photo)
             try:
                 yield _Copy(np.asarray(Image.open(path)))
-            except UnidentifiedImageError as error:
+            except OSError as error:
                 yield InputError(str(error))
 
 
@@ -75,5 +77,5 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    restore.load_restorer = lambda _: _SlowRestorer(float(sys.argv[1]))  # type: ignore[assignment, return-value]
+    restore.load_restorer = lambda _: SlowRestorer(float(sys.argv[1]))  # type: ignore[assignment, return-value]
     sys.exit(main(sys.argv[2:]))

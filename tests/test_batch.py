@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_photos import make_manifest, make_photos, rows_of, save_photo, settings
+from batch_photos import make_manifest, make_photos, no_networks, rows_of, save_photo, settings
 from conftest import ROOT
 from PIL import Image
 
@@ -27,7 +27,7 @@ from gfpgan_core.config import RestoreOptions
 from gfpgan_core.errors import InputError
 from gfpgan_core.pipeline import FaceRestorer
 
-__all__ = ["settings"]
+__all__ = ["no_networks", "settings"]
 
 pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
@@ -102,6 +102,7 @@ def test_each_photo_is_restored_once_and_as_by_the_restorer(
     assert [row.uri for row in _run(settings, manifest, run, retry_failed=True)] == [broken.uri]
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_changed_and_added_photos_are_done_and_no_others(photos: Path, settings: Settings) -> None:
     run = photos.parent / "run"
     _run(settings, make_manifest(photos, shards=2), run)
@@ -143,15 +144,15 @@ def test_a_photo_that_kills_its_process_is_poison_and_takes_no_other_along(
 
 
 def test_a_photo_that_was_in_two_processes_that_were_killed_is_no_poison(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    tmp_path: Path, no_networks: Path, settings: Settings
 ) -> None:
-    hook, kills, photos = tmp_path / "hook", tmp_path / "kills", tmp_path / "photos"
-    for folder in (hook, kills, photos):
+    kills, photos = tmp_path / "kills", tmp_path / "photos"
+    for folder in (kills, photos):
         folder.mkdir()
-    (hook / "sitecustomize.py").write_text(f"KILLS = {str(kills)!r}\n{UNLUCKY}")
+    with no_networks.open("a") as code:
+        code.write(f"KILLS = {str(kills)!r}\n{UNLUCKY}")
     save_photo(photos / "unlucky.png", 9)
     manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
-    monkeypatch.setenv("PYTHONPATH", str(hook))
 
     _run(settings, manifest, run)
 
@@ -160,14 +161,12 @@ def test_a_photo_that_was_in_two_processes_that_were_killed_is_no_poison(
 
 
 def test_a_kill_in_the_middle_of_a_file_leaves_no_part_of_it(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    photos: Path, tmp_path: Path, no_networks: Path, settings: Settings
 ) -> None:
-    hook = tmp_path / "hook"
-    hook.mkdir()
     mark = tmp_path / "killed"
-    (hook / "sitecustomize.py").write_text(f"MARK = {str(mark)!r}\n{INTERRUPTER}")
+    with no_networks.open("a") as code:
+        code.write(f"MARK = {str(mark)!r}\n{INTERRUPTER}")
     manifest, run = make_manifest(photos, shards=1), tmp_path / "run"
-    monkeypatch.setenv("PYTHONPATH", str(hook))
 
     _run(settings, manifest, run)
 
@@ -223,6 +222,7 @@ def test_a_line_that_was_cut_off_is_not_taken_for_a_row(tmp_path: Path) -> None:
     assert past.died_alone == {7: 0}
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_two_workers_do_not_share_a_shard(photos: Path, settings: Settings) -> None:
     manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
     job = Job(settings, manifest, run)
@@ -244,6 +244,7 @@ def test_two_workers_do_not_share_a_shard(photos: Path, settings: Settings) -> N
     assert "another process works in" in refused[0]
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_results_that_cannot_be_written_stop_the_run_and_lose_nothing(
     photos: Path, settings: Settings
 ) -> None:

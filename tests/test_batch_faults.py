@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_photos import make_manifest, make_photos, rows_of, run_command, save_photo, settings
+from batch_photos import (
+    make_manifest,
+    make_photos,
+    no_networks,
+    rows_of,
+    run_command,
+    save_photo,
+    settings,
+)
 from faults import full_disk, need_permissions, obeying_permissions, run_code, run_python
 from PIL import Image
 
@@ -18,7 +26,7 @@ from gfpgan_core.batch.status import status_of
 from gfpgan_core.batch.worker import Job, StoppedError, Worker
 from gfpgan_core.errors import InputError
 
-__all__ = ["settings"]
+__all__ = ["no_networks", "settings"]
 
 pytest.importorskip("pyarrow", reason="batches need pyarrow")
 
@@ -39,6 +47,7 @@ def _names(rows: list[Row]) -> list[str]:
     return sorted(row.uri.rpartition("/")[2] for row in rows)
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_a_disk_that_fills_while_photos_are_fetched_stops_the_run(
     tmp_path: Path, settings: Settings
 ) -> None:
@@ -82,6 +91,7 @@ def test_a_shards_folder_that_turns_read_only_is_swept_by_the_next_run(tmp_path:
         assert not list(folder.glob(f"{FETCHED_PREFIX}*"))
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(
     photos: Path, settings: Settings
 ) -> None:
@@ -102,6 +112,7 @@ def test_a_journal_that_finds_no_room_stops_the_run_with_a_clear_error(
     assert len(rows_of(run)) == 5
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(
     photos: Path, settings: Settings
 ) -> None:
@@ -119,6 +130,7 @@ def test_a_shard_that_is_done_again_is_not_called_done_meanwhile(
     assert success.exists()
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(
     photos: Path, settings: Settings
 ) -> None:
@@ -137,6 +149,7 @@ def test_rows_of_photos_that_left_the_manifest_stay_whatever_else_is_done(
     assert "1 more photos that this manifest does not name" in status.lines()
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path, settings: Settings) -> None:
     run = photos.parent / "run"
     _run(settings, make_manifest(photos, shards=1), run)
@@ -150,6 +163,7 @@ def test_the_result_of_a_photo_that_is_none_any_more_goes(photos: Path, settings
     assert len(kept) == 2
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_damaged_rows_and_manifests_are_named(photos: Path, settings: Settings) -> None:
     manifest, run = make_manifest(photos, shards=1), photos.parent / "run"
     _run(settings, manifest, run)
@@ -199,6 +213,7 @@ def test_a_gpu_gets_one_worker_and_a_processor_one_for_each_core(
     assert run_code(code).stdout.split() == ["6", "3"]
 
 
+@pytest.mark.usefixtures("no_networks")
 def test_photos_of_any_name_are_listed_by_addresses_that_lead_to_them(
     tmp_path: Path, settings: Settings
 ) -> None:
