@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfpgan_core.bounds import MAX_IMAGE_BYTES
 from gfpgan_core.cli.record import RECORD_NAME, results_in
+from gfpgan_core.errors import InputError
 from gfpgan_core.formats import HEAD_BYTES, RAW_SUFFIXES, READABLE, SUFFIXES, kind_of, not_read
 
 # A file of such a name is meant as a photo, whatever is in it: it fails rather than is passed over.
@@ -23,6 +27,10 @@ _PHOTO_SUFFIXES = (
 # Folders that systems fill with thumbnails or deleted files.
 _SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found"))
 
+STANDARD_STREAM = "-"
+"""In place of a path: the standard input or output."""
+_CHUNK_BYTES = 1 << 20
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -33,6 +41,13 @@ class Source:
     path: Path
     subfolder: Path = Path()
     """Of the output folder, where its result goes: the photo's own in the folder that was named."""
+    is_piped: bool = False
+    """It came from the standard input, and the file is a copy."""
+
+    @property
+    def name(self) -> str:
+        """Return what the user called it."""
+        return STANDARD_STREAM if self.is_piped else str(self.path)
 
 
 @dataclass
@@ -46,17 +61,47 @@ class Found:
     """Reason, in the plural -> number."""
 
 
-def find_photos(inputs: Iterable[str]) -> Found:
+@contextlib.contextmanager
+def standard_input(inputs: Sequence[str]) -> Iterator[Path | None]:
+    """Yield a copy of the standard input, if `-` is the input; it is gone afterwards.
+
+    Raises:
+        InputError: `-` and other inputs, a terminal, or more bytes than a photo may have.
+    """
+    if STANDARD_STREAM not in inputs:
+        yield None
+        return
+    if len(inputs) > 1:
+        raise InputError("- is the standard input, with one photo: name no other input beside it")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("- reads a photo from the standard input: redirect it, as in < photo.jpg")
+    with tempfile.TemporaryDirectory(prefix="gfpgan_") as folder:
+        path, size = Path(folder) / "stdin", 0
+        with path.open("wb") as file:
+            while chunk := sys.stdin.buffer.read(_CHUNK_BYTES):
+                size += file.write(chunk)
+                if size > MAX_IMAGE_BYTES:
+                    raise InputError(
+                        f"the standard input goes on after {MAX_IMAGE_BYTES} bytes, which are the"
+                        " most that a photo may have"
+                    )
+        yield path
+
+
+def find_photos(inputs: Iterable[str], piped: Path | None = None) -> Found:
     """Return the photos in files and folders, with the folders' own folders.
 
     A named file is taken as a photo. In a folder the content decides, not the suffix; hidden files,
-    links to folders, results of an earlier run and whatever is no image are passed over.
+    links to folders, results of an earlier run and whatever is no image are passed over. `piped` is
+    the copy of the standard input, which is the photo where an input is `-`.
     """
     found = Found()
     seen: set[str] = set()
     for name in inputs:
         if not name:
             found.problems.append(("''", "its name is empty: name a photo or a folder"))
+        elif name == STANDARD_STREAM and piped:
+            _add(Source(piped, is_piped=True), found, seen)
         elif _ADDRESS.match(name):
             found.problems.append(
                 (name, "addresses are not read: download the photo, and name its file")
@@ -132,7 +177,7 @@ def _add(source: Source, found: Found, seen: set[str]) -> None:
     except OSError as error:
         problem = f"can't be read: {error.strerror or error}"
     if problem:
-        found.problems.append((str(source.path), problem))
+        found.problems.append((source.name, problem))
     elif real in seen:
         found.passed_over["given twice"] += 1
     else:

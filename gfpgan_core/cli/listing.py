@@ -33,13 +33,13 @@ def list_faces(
         try:
             faces = finder(source.path, options)
         except Exception as error:  # of one photo: the others are listed
-            report.failed(source.path, error_text(error))
+            report.failed(source.name, error_text(error))
             continue
         if as_json:
             described = [described_face(*face) for face in faces]
-            report.line(json.dumps({"input": str(source.path), "faces": described}))
+            report.line(json.dumps({"input": source.name, "faces": described}))
         else:
-            report.line(f"{source.path}: {len(faces)} face{'s' * (len(faces) != 1)}")
+            report.line(f"{source.name}: {len(faces)} face{'s' * (len(faces) != 1)}")
             for face in faces:
                 report.line(f"  {face_line(*face)}")
     if not found.photos and not tally.failed:

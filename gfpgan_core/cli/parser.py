@@ -122,12 +122,14 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="photos, or folders of photos")
+    add(
+        "inputs", nargs="+", metavar="INPUT", help="photos, or folders of photos; -: standard input"
+    )
     add(
         "--output",
         default="output",
         metavar="DIR",
-        help="folder, or for one photo a file such as result.png; default: output",
+        help="folder; for one photo a file, as result.png, or - (standard output); default: output",
     )
     add("--overwrite", action="store_true", help="replace files of the results' names, no photos")
     add("--resume", action="store_true", help="leave out what an earlier run has done")

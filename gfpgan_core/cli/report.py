@@ -144,7 +144,7 @@ class Report:
             yield
         self._bar = None
 
-    def restored(self, source: Path, result: Restoration, files: list[Path]) -> None:
+    def restored(self, source: str, result: Restoration, files: list[Path]) -> None:
         """Count a photo, and say what was found and written: the result first, then its faces."""
         self.tally.restored += 1
         seconds = sum(result.seconds.values())
@@ -230,7 +230,7 @@ def _described_faces(result: Restoration) -> Iterator[dict[str, Any]]:
 class JsonReport(Report):
     """Reports each photo as a line of JSON on the standard output."""
 
-    def restored(self, source: Path, result: Restoration, files: list[Path]) -> None:
+    def restored(self, source: str, result: Restoration, files: list[Path]) -> None:
         """Count a photo, and describe its result."""
         self.tally.restored += 1
         height, width = result.image.shape[:2]

@@ -6,14 +6,14 @@ import argparse
 import contextlib
 import errno
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpgan_core import loading
-from gfpgan_core.cli.inputs import Found, Source, find_photos
+from gfpgan_core.cli.destination import Destination, destination_of, write_to_stdout
+from gfpgan_core.cli.inputs import Found, Source, find_photos, standard_input
 from gfpgan_core.cli.listing import list_faces, load_finder
 from gfpgan_core.cli.parser import make_parser
 from gfpgan_core.cli.record import weights_recorded
@@ -24,12 +24,10 @@ from gfpgan_core.cli.results import (
     check_absent,
     check_writable,
     done_before,
-    in_the_way,
 )
 from gfpgan_core.config import RestoreOptions, parse_faces
 from gfpgan_core.errors import InputError, error_text
 from gfpgan_core.files import sha256_of, write_behind
-from gfpgan_core.formats import FORMAT_OF_SUFFIX, SUFFIXES, WRITABLE
 
 if TYPE_CHECKING:
     from gfpgan_core.pipeline import FaceRestorer
@@ -49,25 +47,22 @@ class _OutputFullError(Exception):
     """The disk is full or read-only: no more results can be written."""
 
 
-@dataclass(frozen=True)
-class _Destination:
-    """Where results go: `folder`, or `file` alone."""
-
-    folder: Path
-    file: Path | None
-    format: str
-
-
 def restore(options: argparse.Namespace) -> int:
     """Return the exit status: 0, 1 if any photo failed or there is none, 130 after Ctrl-C."""
     report = JsonReport() if options.json else Report()
     advice = "; the same command with --resume goes on"
-    return exit_status(lambda: _list_or_restore(options, report), report, advice)
+
+    def work() -> int:
+        wanted = restore_options(options)
+        with standard_input(options.inputs) as piped:
+            return _list_or_restore(options, wanted, find_photos(options.inputs, piped), report)
+
+    return exit_status(work, report, advice)
 
 
-def _list_or_restore(options: argparse.Namespace, report: Report) -> int:
-    wanted = restore_options(options)
-    found = find_photos(options.inputs)
+def _list_or_restore(
+    options: argparse.Namespace, wanted: RestoreOptions, found: Found, report: Report
+) -> int:
     if options.list:
         if options.report:
             raise InputError("--report shows what was restored, and --list restores nothing")
@@ -75,8 +70,11 @@ def _list_or_restore(options: argparse.Namespace, report: Report) -> int:
             raise InputError("--aligned looks for no faces, and --list does: leave one of them out")
         finder = load_finder(options.detector, options.device)
         return list_faces(found, wanted, finder, report, as_json=options.json)
-    destination = _destination(options, found)
-    check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
+    destination = destination_of(options, found)
+    if destination.is_stdout:
+        report.output = report.errors
+    else:
+        check_writable(destination.folder / "faces" if options.save_faces else destination.folder)
     status = _restore_found(options, wanted, found, destination, report)
     report.closing()
     return status
@@ -105,43 +103,11 @@ def restore_options(options: argparse.Namespace) -> RestoreOptions:
     )
 
 
-def _destination(options: argparse.Namespace, found: Found) -> _Destination:
-    """Return where results go.
-
-    Raises:
-        InputError: `--output` is a file, and can't be.
-    """
-    path = Path(options.output)
-    suffix = path.suffix.lower()
-    is_folder = options.output.endswith("/") or path.is_dir()
-    if is_folder or suffix not in (*FORMAT_OF_SUFFIX, *SUFFIXES):
-        return _Destination(path, None, options.format)
-    if suffix not in FORMAT_OF_SUFFIX:  # a file is meant, though of a format that isn't written
-        raise InputError(f"--output {path}: results are {', '.join(WRITABLE)}")
-    count = len(found.photos)
-    if count > 1 or any(Path(name).is_dir() for name in options.inputs):
-        raise InputError(f"--output {path} is one file, for one photo: name a folder for several")
-    file_format = FORMAT_OF_SUFFIX[suffix]
-    if options.format not in ("auto", file_format):
-        raise InputError(f"--output {path} and --format {options.format} don't agree")
-    is_taken = not (options.overwrite or options.resume) and os.path.lexists(path)
-    if is_taken or any(_is_same_file(path, photo.path) for photo in found.photos):
-        raise InputError(in_the_way(path))
-    return _Destination(path.parent, path, file_format)
-
-
-def _is_same_file(path: Path, other: Path) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
-
-
 def _restore_found(
     options: argparse.Namespace,
     wanted: RestoreOptions,
     found: Found,
-    destination: _Destination,
+    destination: Destination,
     report: Report,
 ) -> int:
     recorded = _recorded(options)
@@ -170,9 +136,7 @@ def _restore_found(
     return int(tally.failed > 0 or tally.not_tried > 0)
 
 
-def _report_page(
-    options: argparse.Namespace, destination: _Destination, found: Found
-) -> ReportPage:
+def _report_page(options: argparse.Namespace, destination: Destination, found: Found) -> ReportPage:
     settings = [
         str(options.weights or options.version),
         f"scale {options.scale}",
@@ -191,7 +155,7 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _done_before(
-    photos: list[Source], destination: _Destination, recorded: Mapping[str, Any], overwrite: bool
+    photos: list[Source], destination: Destination, recorded: Mapping[str, Any], overwrite: bool
 ) -> dict[Source, Path]:
     """Return the photos that need not be restored again, with their results.
 
@@ -246,7 +210,7 @@ class _Saver:
     """Writes each photo's result or error, and reports it."""
 
     options: argparse.Namespace
-    destination: _Destination
+    destination: Destination
     recorded: Mapping[str, Any]
     results: Results
     report: Report
@@ -272,7 +236,7 @@ class _Saver:
                 raise result
             files = self._write(source, result)
         except Exception as error:  # of one photo: the others are restored
-            self.failed(source.path, error_text(error))
+            self.failed(source.name, error_text(error))
             cause = error.__cause__
             if isinstance(cause, OSError) and (
                 cause.errno in _NOTHING_MORE_FITS or not self._is_writable()
@@ -281,7 +245,7 @@ class _Saver:
                     f"no more photos can be written ({cause.strerror})"
                 ) from error
         else:
-            self.report.restored(source.path, result, files)
+            self.report.restored(source.name, result, files)
             if self.page:
                 self.page.restored(source.path, result, files[0])
 
@@ -317,6 +281,9 @@ class _Saver:
         """Write the faces first: the result in the record says that all of its photo is done."""
         file_format = result.format_for(self.destination.format)
         data = result.encode(file_format, keep_gps=self.options.keep_gps)
+        if self.destination.is_stdout:
+            write_to_stdout(data)
+            return [Path("standard output")]
         folder = self.destination.folder / source.subfolder
         faces = self._write_faces(folder / "faces", source.path.stem, result)
         about = {"source": source.path.name, "options": self.recorded}
