@@ -31,9 +31,11 @@ fuzz: $(VENV)/.development
 	  $(VENV)/bin/python -m hostile.fuzz $$target "$(FUZZ)" $(FUZZ_S) || exit 1; done
 
 # Two processes, of whole files each, whose threads don't wait for each other by spinning. They start
-# some 190 others, which find this package compiled whatever the caller's Python is told.
+# some 190 others, which find this package compiled whatever the caller's Python is told. Files in
+# their order: by their number of tests, the longest one would come last, alone.
 test: $(VENV)/.development
-	PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
+	  --no-loadscope-reorder
 
 # Twenty steps of the full objective: trained, killed, resumed, exported, and a photo restored.
 train-smoke: $(VENV)/.development

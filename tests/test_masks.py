@@ -119,7 +119,7 @@ def test_weights_on_disk_give_facexlibs_scores(
 ) -> None:
     theirs = _on_disk(name, tmp_path, monkeypatch)
     ours = masks.load_parser(PARSERS[name], tmp_path / PARSERS[name].file.name, "cpu")
-    batch = images.to_pm1(portrait)[None]
+    batch = images.to_pm1(portrait)[None, :, 128:384, 128:384]  # a quarter of the seconds
     expected, found = theirs(batch)[0], ours(batch)
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
     (mask,) = load_masker(name)([portrait])

@@ -19,6 +19,7 @@ from gfpgan_core import geometry, images
 from gfpgan_core.detect import FaceDetector, load_detector
 from gfpgan_core.errors import InputError
 from gfpgan_core.images import ImageU8
+from scripts import prepare_faces as command
 from train import components
 from train.prepare import Prepared, prepare_faces
 
@@ -237,50 +238,57 @@ def test_a_name_as_long_as_the_file_system_allows_is_shortened(
     assert face.name == "ä" * 100 + ".png"
 
 
-def _run(
-    *arguments: object, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.prepare_faces", *map(str, arguments)]
-    return subprocess.run(
-        [*command, "--face-size", "128", "--min-eye-distance", "20"],
+def _arguments(photos: Path, faces: Path) -> list[str]:
+    return [str(photos), str(faces), "--face-size", "128", "--min-eye-distance", "20"]
+
+
+def test_the_command_goes_on_after_a_full_disk_and_passes_its_own_faces_over(
+    photos: Path,
+    faces: Path,
+    portrait: ImageU8,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    _write(photos / "a.jpg", portrait)  # a PNG, whatever its name says
+    (photos / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    (photos / "b.jfif").write_bytes(images.encode(_mirrored(portrait), None, "jpg"))
+    (photos / "cut_off.png").write_bytes((photos / "a.jpg").read_bytes()[:3000])
+    faces = photos / "faces"  # a folder in the photos' own
+    full = subprocess.run(
+        [sys.executable, "-m", "scripts.prepare_faces", *_arguments(photos, faces)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=HANG_S,
-        preexec_fn=before,
+        preexec_fn=full_disk(15_000),
     )
-
-
-def test_the_command_goes_on_after_a_full_disk_and_passes_its_own_faces_over(
-    photos: Path, faces: Path, portrait: ImageU8
-) -> None:
-    _write(photos / "a.jpg", portrait)  # a PNG, whatever its name says
-    (photos / "._a.jpg").write_bytes(b"\0\5\x16\7")
-    (photos / "b.jfif").write_bytes(images.encode(_mirrored(portrait), None, "jpg"))
-    (photos / "cut_off.png").write_bytes((photos / "a.jpg").read_bytes()[:3000])
-    faces = photos / "faces"  # a folder in the photos' own
-    full = _run(photos, faces, before=full_disk(15_000))
     assert full.returncode == 1
     assert "a.png can't be written: File too large" in full.stderr
     assert "Traceback" not in full.stderr
     assert not list(faces.glob("*.png")) and not list(faces.glob("*.partial"))
     for new in ("", " (2 from before)"):
-        result = _run(photos, faces)
-        assert result.returncode == 0, result.stderr
-        assert f"2 usable faces{new}\n1 refused: the file is damaged" in result.stdout
-        assert "1 hidden (._a.jpg)" in result.stderr
+        assert command.main(_arguments(photos, faces)) == 0
+        assert f"2 usable faces{new}\n1 refused: the file is damaged" in capsys.readouterr().out
+        assert "1 hidden (._a.jpg)" in caplog.text
+        caplog.clear()
     assert {path.name for path in faces.glob("*.png")} == {"a.png", "b.png"}
     assert set(json.loads((faces / "components.json").read_text())) == {"a.png", "b.png"}
 
 
 def test_a_destination_that_cant_be_used_is_named(
-    tmp_path: Path, photos: Path, faces: Path, portrait: ImageU8, prepare: Prepare
+    tmp_path: Path,
+    photos: Path,
+    faces: Path,
+    portrait: ImageU8,
+    prepare: Prepare,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     _write(photos / "a.png", portrait)
-    result = _run(photos, photos)
-    assert result.returncode == 1 and "can't be its own destination" in result.stderr
+    assert command.main(_arguments(photos, photos)) == 1
+    assert "can't be its own destination" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file can't be made: File exists"):
         prepare(to=tmp_path / "file")
