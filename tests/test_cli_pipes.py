@@ -140,6 +140,15 @@ def test_terminals_are_neither_read_nor_filled_with_bytes(piped: Piped, tmp_path
     os.close(main_side)
 
 
+def test_a_closed_output_is_said(
+    piped: Piped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "a.png")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert piped("a.png", "--output", "-") == 1
+    assert "--output - writes the picture itself: redirect it" in piped.err
+
+
 def test_a_reader_that_goes_away_fails_the_photo_in_one_line(
     piped: Piped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ def _standard_output(options: argparse.Namespace, found: Found) -> Destination:
             option = f"--{name.replace('_', '-')}"
             why = "writes there too" if name == "json" else "needs files: name a folder"
             raise InputError(f"--output - is the standard output, and {option} {why}")
-    if sys.stdout.isatty():
+    if sys.stdout is None or sys.stdout.isatty():  # None: it is closed
         raise InputError("--output - writes the picture itself: redirect it, as in > result.png")
     return Destination(Path(), None, options.format, is_stdout=True)
 

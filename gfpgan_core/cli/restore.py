@@ -257,7 +257,7 @@ class _Saver:
             return False
         return True
 
-    def failed(self, source: Path | str, text: str) -> None:
+    def failed(self, source: str, text: str) -> None:
         """Say of a photo that it could not be restored, and why."""
         self.report.failed(source, text)
         if self.page:
